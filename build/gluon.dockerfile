@@ -1,0 +1,30 @@
+# Trainings with GluonCV on MXNet, on the CPU. The launcher says what to run: python -m training_api <job folder>.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
+
+# MXNet is built against these of Debian's libraries, which a slim image lacks.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libgfortran5 libquadmath0 libgomp1 \
+ && rm -rf /var/lib/apt/lists/*
+
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1 PYTHONPATH=/opt/maskwright
+
+# ONNX Runtime asks for SymPy for a tool of its own that nothing here calls.
+COPY build/requirements/gluon.txt build/requirements/gluon-no-deps.txt /opt/requirements/
+RUN pip install -r /opt/requirements/gluon.txt \
+ && pip install --no-deps -r /opt/requirements/gluon-no-deps.txt \
+ && pip uninstall -y sympy mpmath
+
+# MXNet 1.9.1 has oneDNN (MKL) in it, which may be switched off: 0 takes about twice the time on any processor that oneDNN knows.
+# A build without it exists for 1.8 alone, which cannot write the networks as ONNX.
+ARG ONEDNN=1
+ENV MXNET_MKLDNN_ENABLED=${ONEDNN} MXNET_STORAGE_FALLBACK_LOG_VERBOSE=0
+
+COPY contracts /opt/maskwright/contracts
+COPY annotations /opt/maskwright/annotations
+COPY training_api /opt/maskwright/training_api
+
+WORKDIR /tmp
+ENTRYPOINT ["python"]

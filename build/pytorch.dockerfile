@@ -1,0 +1,25 @@
+# Trainings with PyTorch on the CPU, and with majority. The launcher says what to run: python -m training_api <job folder>.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
+
+# Where packages come from. An index with PyTorch's CPU builds in PIP_EXTRA_INDEX_URL saves gigabytes of CUDA.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1 PYTHONPATH=/opt/maskwright
+
+# Headers and tests of PyTorch are for those who compile against it.
+COPY build/requirements/torch.txt /opt/requirements/
+RUN pip install -r /opt/requirements/torch.txt \
+ && cd "$(python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')" \
+ && rm -rf include test share
+
+COPY build/requirements/constraints.txt build/requirements/pytorch.txt build/requirements/pytorch-no-deps.txt /opt/requirements/
+RUN pip install -r /opt/requirements/pytorch.txt \
+ && pip install --no-deps -r /opt/requirements/pytorch-no-deps.txt
+
+COPY contracts /opt/maskwright/contracts
+COPY annotations /opt/maskwright/annotations
+COPY training_api /opt/maskwright/training_api
+
+WORKDIR /tmp
+ENTRYPOINT ["python"]

@@ -1,0 +1,184 @@
+"""`maskwright up | import | check | train | predict | models`: what the pages do, for a terminal and for scripts."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from annotations.doctor.check import check_dataset
+from cli.follow import figures_of, follow
+from cli.importing import import_source, read_choices, sentences
+from cli.predict import predict_picture
+from cli.services import run_services
+from contracts.errors import Invalid, Problem
+from contracts.job import JobRequest
+from docker_sdk_api.app import create_launcher
+from docker_sdk_api.jobs import Jobs
+from docker_sdk_api.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console(stderr=True)
+
+
+@app.command()
+def up() -> None:
+    """Start the services and print the address of the page. Ctrl-C stops everything."""
+    run_services()
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A folder or an archive with labelled pictures.")],
+    to: Annotated[str, typer.Option(help="The dataset's name.")],
+    format: Annotated[str | None, typer.Option(help="Found out where not given: see docs/formats.md.")] = None,
+    classes: Annotated[str, typer.Option(help="Class names in the order of their ids, such as background,crack,hole.")] = "",
+    colour: Annotated[list[str] | None, typer.Option(help="A class colour, such as '#ff0000=crack'. Repeatable.")] = None,
+    white: Annotated[Literal["foreground", "ignore"] | None, typer.Option(help="What 255 means in black-and-white masks.")] = None,
+) -> None:
+    """Bring labelled pictures of any known format into the datasets folder: all of them, or nothing and the reason."""
+    found = import_source(source.resolve(), to, format, read_choices(classes, colour or [], white), console)
+    print("\n".join(sentences(found, to)))
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A dataset folder.")], as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Say everything that is wrong with a dataset, file by file. Exit code 1 where it cannot be trained on."""
+    report = check_dataset(folder.resolve())
+    if as_json:
+        print(report.model_dump_json(indent=2))
+    else:
+        for finding in report.findings:
+            console.print(
+                f"[bold]{finding.file}[/]: {finding.what} {finding.cure}",
+                style="red" if finding.severity == "error" else "yellow",
+                highlight=False,
+            )
+        print(f"{report.dataset}: {report.pictures} sound pictures, {len(report.classes)} classes, {len(report.errors)} errors")
+    raise typer.Exit(1 if report.errors else 0)
+
+
+@app.command()
+def train(
+    folder: Annotated[Path, typer.Argument(help="A dataset folder.")],
+    engine: Annotated[str, typer.Option(help="pytorch, gluon or majority.")] = "pytorch",
+    network: Annotated[str, typer.Option()] = "",
+    backbone: Annotated[str, typer.Option()] = "",
+    epochs: Annotated[int | None, typer.Option()] = None,
+    name: Annotated[str, typer.Option(help="The job's name. Proposed from the dataset's where not given.")] = "",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A setting, such as --set learning_rate=0.001. Repeatable.")] = None,
+    validation_share: Annotated[float, typer.Option(help="Share of the pictures kept aside to score the model.")] = 0.2,
+    seed: Annotated[int, typer.Option()] = 0,
+    gpu: Annotated[list[int] | None, typer.Option(help="A GPU's id. Repeatable. None: the CPU.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+) -> None:
+    """Train a model. Exit code 0 only if one was published."""
+    jobs = _jobs()
+    values = _settings(settings or [])
+    if epochs is not None:
+        values["epochs"] = epochs
+    network, backbone = network or DEFAULT_NETWORKS.get(engine, ("", ""))[0], backbone or DEFAULT_NETWORKS.get(engine, ("", ""))[1]
+    request = JobRequest(
+        name=name or _propose(folder.resolve().name, network),
+        dataset=folder.resolve().name,
+        engine=engine,
+        network=network,
+        backbone=backbone,
+        gpus=gpu or [],
+        validation_share=validation_share,
+        seed=seed,
+        hyperparameters=values,
+    )
+    jobs.start(request, folder.resolve())
+    view = follow(jobs, request.name, console)
+    figures = figures_of(view)
+    print(json.dumps(figures) if as_json else _sentence(figures, view.status.cause, view.status.cure))
+    raise typer.Exit(0 if view.status.state == "finished" else 1)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A model's name, its folder, or its downloaded zip.")],
+    picture: Annotated[Path, typer.Argument(help="A picture.")],
+    out: Annotated[Path | None, typer.Option(help="Where the index mask goes, a PNG.")] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Where the picture with the mask over it goes.")] = None,
+) -> None:
+    """Ask a model what it sees in a picture."""
+    if out is None and overlay is None:
+        raise Invalid("There is nothing to write.", "Give --out mask.png, --overlay overlay.png or both.")
+    shares = predict_picture(model, picture, out, overlay)
+    print(", ".join(f"{name} {share:.2%}" for name, share in shares.items()))
+
+
+@app.command()
+def models() -> None:
+    """List the published models, newest first."""
+    table = Table("model", "network", "mIoU", "classes", "dataset", "published")
+    for model in _jobs().models():
+        score = "n/a" if model.scores.mean_iou is None else f"{model.scores.mean_iou:.3f}"
+        row = (
+            model.name,
+            f"{model.network}/{model.backbone}",
+            score,
+            ", ".join(model.classes),
+            model.dataset,
+            f"{model.created:%Y-%m-%d %H:%M}",
+        )
+        table.add_row(*row)
+    Console().print(table)
+
+
+DEFAULT_NETWORKS = {"pytorch": ("unet", "resnet18"), "gluon": ("fastscnn", "fastscnn"), "majority": ("majority", "none")}
+
+
+def _jobs() -> Jobs:
+    settings = Settings()
+    settings.checkpoints.mkdir(parents=True, exist_ok=True)
+    return Jobs(settings, create_launcher(settings))
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """key=value pairs; values as JSON where they are, else as text."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise Invalid(f"--set {pair} has no “=”.", "Write it as --set learning_rate=0.001.")
+        try:
+            values[key] = json.loads(text)
+        except ValueError:
+            values[key] = text
+    return values
+
+
+def _propose(dataset: str, network: str) -> str:
+    """The first free name made of dataset and network."""
+    checkpoints = Settings().checkpoints
+    number = 1
+    while (checkpoints / f"{dataset}-{network}-{number}").exists():
+        number += 1
+    return f"{dataset}-{network}-{number}"
+
+
+def _sentence(figures: dict[str, Any], cause: str, cure: str) -> str:
+    if figures["model"] is None:
+        return f"{figures['job']}: no model. {cause} {cure}".strip()
+    per_class = ", ".join(f"{name} {'n/a' if iou is None else f'{iou:.3f}'}" for name, iou in figures["iou_per_class"].items())
+    return f"{figures['model']}: mIoU {figures['mean_iou']:.3f} ({per_class}) after {figures['epochs']} epochs, {figures['seconds']:.0f} s"
+
+
+def main() -> None:
+    try:
+        app(standalone_mode=True)
+    except Problem as problem:
+        console.print(f"{problem.cause} {problem.cure}", style="red", highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

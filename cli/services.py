@@ -1,0 +1,124 @@
+"""Start the three services as processes of this machine, and stop them together."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from contracts.errors import Broken, Taken
+from docker_sdk_api.app import create_launcher
+from docker_sdk_api.settings import Settings
+
+PATIENCE = 60.0
+LOGS = Path(__file__).resolve().parent.parent / ".logs"
+
+
+@dataclass(frozen=True)
+class Service:
+    package: str
+    port_variable: str
+    default_port: int
+    health: str
+
+    @property
+    def port(self) -> int:
+        return int(os.environ.get(self.port_variable, self.default_port))
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+SERVICES = (
+    Service("docker_sdk_api", "SDK_PORT", 4222, "/v1/health"),
+    Service("inference_api", "INFERENCE_PORT", 4343, "/v1/health"),
+    Service("gui", "GUI_PORT", 4200, "/health"),
+)
+
+
+def run_services() -> None:
+    """Run until Ctrl-C. Raises Taken for a port in use, Broken for a service that does not come up."""
+    for service in SERVICES:
+        _require_free(service)
+    LOGS.mkdir(exist_ok=True)
+    processes: list[subprocess.Popen[bytes]] = []
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        processes += [_start(service) for service in SERVICES]
+        for service, process in zip(SERVICES, processes, strict=True):
+            _wait_until_up(service, process)
+        print(f"Maskwright is ready: {SERVICES[-1].address}  (Ctrl-C stops it)", flush=True)
+        _wait_until_one_ends(processes)
+    except KeyboardInterrupt:
+        print("\nStopping.", flush=True)
+    finally:
+        _stop(processes)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _require_free(service: Service) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", service.port))
+        except OSError as error:
+            cure = f"Stop the program that uses it, or choose another: {service.port_variable}={service.port + 10000} ./run/local.sh"
+            raise Taken(f"Port {service.port}, which {service.package} needs, is taken.", cure) from error
+
+
+def _start(service: Service) -> subprocess.Popen[bytes]:
+    urls = {"DOCKER_SDK_API_URL": SERVICES[0].address, "INFERENCE_API_URL": SERVICES[1].address}
+    log = open(LOGS / f"{service.package}.log", "ab")  # noqa: SIM115  # the child's, as long as it runs
+    # A session of its own: Ctrl-C reaches this process alone, which then stops the services in order.
+    return subprocess.Popen(
+        [sys.executable, "-m", service.package], env={**urls, **os.environ}, stdout=log, stderr=log, start_new_session=True
+    )
+
+
+def _wait_until_up(service: Service, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(service.address + service.health, timeout=2, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise Broken(f"{service.package} did not start.", f"Its last words are in {LOGS / service.package}.log.")
+
+
+def _wait_until_one_ends(processes: list[subprocess.Popen[bytes]]) -> None:
+    while True:
+        for service, process in zip(SERVICES, processes, strict=True):
+            if process.poll() is not None:
+                raise Broken(
+                    f"{service.package} ended with exit code {process.returncode}.", f"Its last words are in {LOGS / service.package}.log."
+                )
+        time.sleep(0.5)
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """The services, and the trainings that run as processes: nothing of this start goes on behind the user's back."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    settings = Settings()
+    if not processes or settings.launcher != "process":
+        return
+    launcher = create_launcher(settings)
+    for job in sorted(launcher.running()):
+        print(f"Stopping the training {job}.", flush=True)
+        launcher.stop(job, grace=5)

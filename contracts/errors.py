@@ -1,0 +1,44 @@
+"""What went wrong, said so that the reader can act: a cause, a cure, and the HTTP status that carries them.
+
+Problem
+├── Invalid       400  what was asked cannot be done as asked
+├── NotFound      404  there is no such thing
+├── Taken         409  the name or the port belongs to something else
+├── Unavailable   503  something this needs is not there at the moment
+└── Broken        500  a promise of the product was not kept
+"""
+
+
+class Problem(Exception):
+    """An error with its cure: both are whole sentences, shown as they are to people and programs."""
+
+    status = 500
+
+    def __init__(self, cause: str, cure: str) -> None:
+        super().__init__(f"{cause} {cure}")
+        self.cause = cause
+        self.cure = cure
+
+    def as_dict(self) -> dict[str, str]:
+        """The body of an HTTP answer. `detail` is the key that FastAPI's clients look for."""
+        return {"error": type(self).__name__, "cause": self.cause, "cure": self.cure, "detail": str(self)}
+
+
+class Invalid(Problem):
+    status = 400
+
+
+class NotFound(Problem):
+    status = 404
+
+
+class Taken(Problem):
+    status = 409
+
+
+class Unavailable(Problem):
+    status = 503
+
+
+class Broken(Problem):
+    status = 500

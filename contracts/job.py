@@ -1,0 +1,90 @@
+"""What was asked of a training job, and how it stands."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.hyperparameters import Hyperparameters
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+NAME_RULE = "A name has 1 to 64 letters, digits, dots, dashes and underscores, and starts with a letter or a digit."
+
+State = Literal["starting", "training", "publishing", "finished", "stopped", "failed"]
+ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed"})
+
+
+class JobRequest(BaseModel):
+    """What a person or a program asks for. `hyperparameters` holds only what differs from the network's defaults."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=NAME_PATTERN, description=f"The job's name, and its model's. {NAME_RULE}")
+    dataset: str = Field(description="The dataset's name.")
+    engine: str = Field("pytorch", description="Which framework trains: see /v1/networks.")
+    network: str = "unet"
+    backbone: str = "resnet18"
+    weights: Literal["from_scratch"] = Field("from_scratch", description="What the network starts from.")
+    gpus: list[int] = Field([], description="GPUs to train on, by id. Empty: the CPU.")
+    validation_share: float = Field(0.2, gt=0, lt=1, description="Share of the pictures kept aside to score the model.")
+    seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same split and the same training.")
+    hyperparameters: dict[str, Any] = {}
+
+
+class Job(JobRequest):
+    """A job as it is written to job.json: the request, complete and checked, and where its pictures lie."""
+
+    dataset_folder: Path
+    created: datetime
+    dataset_fingerprint: str = Field("", description="Of the dataset as it was when the job was started.")
+    hyperparameters: Hyperparameters  # type: ignore[assignment]  # complete here, a part in the request
+
+
+class EpochScores(BaseModel):
+    """What one pass over the validation pictures gave. An IoU of None: the class is in none of them."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    mean_iou: float | None = None
+    pixel_accuracy: float | None = None
+    iou_per_class: dict[str, float | None] = {}
+    best: bool = False
+
+
+class JobStatus(BaseModel):
+    """How a job stands: the fold of its events, and the launcher's word where the events end without one."""
+
+    state: State = "starting"
+    stage: str = "starting"
+    device: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    pictures_per_second: float | None = None
+    seconds_left: float | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    best: EpochScores | None = None
+    test: EpochScores | None = None
+    history: list[EpochScores] = []
+    previews: list[str] = []
+    warnings: list[str] = []
+    cause: str = ""
+    cure: str = ""
+
+    @property
+    def ended_already(self) -> bool:
+        return self.state in ENDED
+
+
+class JobView(BaseModel):
+    """A job as the API shows it."""
+
+    job: Job
+    status: JobStatus
+    dataset_changed: bool = Field(False, description="Whether the dataset is another one now than when the job was started.")

@@ -1,0 +1,65 @@
+"""What is served: the contents of model/model.json, written by the training job, read by inference and the pages."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from contracts.job import EpochScores
+
+MODEL_FILE = "model.json"
+
+
+class Geometry(BaseModel):
+    """How a picture of any size comes to the network, in training's scoring and in serving alike.
+
+    The picture is resized so that its shorter side is `short_side`, never enlarged beyond its own size unless the
+    tile asks for it; then it is read in tiles. `tile` (height, width) in pixels, None: the whole resized picture,
+    padded to a multiple of `multiple_of`.
+    """
+
+    short_side: int
+    tile: tuple[int, int] | None = None
+    multiple_of: int = 32
+    overlap: float = 0.25
+
+
+class Parity(BaseModel):
+    """How well the exported graph agrees with the engine: share of equal pixels and largest difference of scores."""
+
+    pictures: int
+    equal_pixels: float
+    largest_difference: float
+
+
+class Model(BaseModel):
+    """A published model. `mean` and `deviation` are per channel (red, green, blue) of pixels scaled to 0…1."""
+
+    name: str
+    job: str
+    created: datetime
+    engine: str
+    network: str
+    backbone: str
+    predictor: Literal["onnx_graph", "majority"]
+    classes: list[str]
+    palette: list[tuple[int, int, int]]
+    geometry: Geometry
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+    scores: EpochScores
+    parity: Parity
+    dataset: str
+    weights: str
+    weights_licence: str
+    train_pictures: int
+    validation_pictures: int
+    seconds: float
+
+    def write(self, folder: Path) -> None:
+        (folder / MODEL_FILE).write_text(self.model_dump_json(indent=2))
+
+
+def read_model(folder: Path) -> Model:
+    return Model.model_validate_json((folder / MODEL_FILE).read_bytes())

@@ -1,0 +1,1 @@
+"""Starts, follows and stops training jobs (FastAPI, port 4222)."""

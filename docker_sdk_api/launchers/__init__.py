@@ -1,0 +1,70 @@
+"""The protocol of a launcher: it runs tasks somewhere and knows nothing of segmentation. The job id is the handle."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a task may take. None: no limit."""
+
+    memory_bytes: int | None = None
+    cpus: float | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to run, not where. `runtime` names the environment or image; `arguments` follow its Python.
+
+    The task sees `folder` (to write) and every folder of `read_only` under the very paths given here, whatever launches it.
+    """
+
+    job_id: str
+    runtime: str
+    arguments: list[str]
+    folder: Path
+    read_only: list[Path] = field(default_factory=list)
+    gpus: list[int] = field(default_factory=list)
+    limits: Limits = Limits()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """Whether a task lives and how it ended. An `exit_code` of None when not alive: nobody knows, never success."""
+
+    alive: bool
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+
+class Launcher(Protocol):
+    def require(self, runtime: str) -> None:
+        """Raises contracts.errors.Unavailable, with the cure, where tasks of this runtime cannot be launched."""
+        ...
+
+    def launch(self, task: Task) -> None:
+        """Start the task; its output goes to train.log in its folder. Raises contracts.errors.Unavailable or Taken."""
+        ...
+
+    def poll(self, job_id: str) -> Pulse:
+        """How the task is. One that the launcher does not know: Pulse(alive=False, exit_code=None)."""
+        ...
+
+    def stop(self, job_id: str, grace: float) -> None:
+        """End the task: kindly, then after `grace` seconds by force. Repeatable; unknown tasks are no error."""
+        ...
+
+    def remove(self, job_id: str) -> None:
+        """Forget an ended task and free what it held. Repeatable; unknown tasks are no error."""
+        ...
+
+    def logs(self, job_id: str) -> Iterator[str]:
+        """The lines that the task printed so far, without their line ends."""
+        ...
+
+    def running(self) -> set[str]:
+        """The ids of all tasks alive."""
+        ...

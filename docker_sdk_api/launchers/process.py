@@ -1,0 +1,165 @@
+"""Runs tasks as processes of this machine, each in a session of its own, so that they outlive docker_sdk_api.
+
+Everything about a running task lies in its folder: `task.json` (written by supervise.py) says how to find it, `train.log`
+what it printed. So any launcher made later, in any process, knows the tasks of all earlier ones.
+
+What a process cannot promise, and a container can: `read_only` folders are as writable as the user's rights allow, a limit of
+memory is not kept, and a limit of processors only as far as OMP_NUM_THREADS is heeded.
+
+Exit codes are those of Python's subprocess: 0 well, 1…255 the task's own, -n ended by signal n (a container says 128 + n).
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import Taken, Unavailable
+from contracts.job_folder import JobFolder
+from docker_sdk_api.launchers import Pulse, Task, supervise
+from docker_sdk_api.launchers.alike import common_environment, log_lines
+
+SOURCES = Path(__file__).resolve().parents[2]
+_LOOK = 0.05  # seconds between two looks at a task that is to end
+_FORCED = 10.0  # seconds in which the kernel ends a process that was killed
+_START = 60.0  # seconds in which even a machine under load starts a process
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What task.json says. A `pid` of None: the program could not be started."""
+
+    boot: str
+    supervisor: int
+    supervisor_started: int
+    pid: int | None
+    started: int | None = None
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+    def task_lives(self) -> bool:
+        return self.pid is not None and self._same(self.pid, self.started)
+
+    def supervisor_lives(self) -> bool:
+        return self._same(self.supervisor, self.supervisor_started)
+
+    def _same(self, pid: int, started: int | None) -> bool:
+        return started is not None and supervise.started_at(pid) == started and supervise.boot_id() == self.boot
+
+
+class ProcessLauncher:
+    """Tasks as processes. `pythons` names the interpreter of every runtime; a task's folder is `checkpoints`/<job id>."""
+
+    def __init__(self, checkpoints: Path, pythons: dict[str, Path], sources: Path = SOURCES) -> None:
+        self.checkpoints = checkpoints.absolute()
+        self.pythons = pythons
+        self.sources = sources
+
+    def require(self, runtime: str) -> None:
+        self._python(runtime)
+
+    def launch(self, task: Task) -> None:
+        """Start the task; once this returns, every launcher finds it. Raises Unavailable or Taken."""
+        if task.folder.absolute() != self.checkpoints / task.job_id:
+            raise ValueError(f"the folder of task {task.job_id} must be {self.checkpoints / task.job_id}, not {task.folder}")
+        python = self._python(task.runtime)
+        taken = Taken(f"The task {task.job_id} runs already.", "Stop it first, or give the new one another name.")
+        if self.poll(task.job_id).alive:
+            raise taken
+        files = JobFolder(task.folder)
+        request = {
+            "command": [str(python), *task.arguments],
+            "folder": str(task.folder),
+            "environment": process_environment(task, self.sources),
+            "log": str(files.log_file),
+            "record": str(files.task_file),
+        }
+        starter = subprocess.run([sys.executable, "-IS", supervise.__file__], input=json.dumps(request).encode(), timeout=_START)
+        if starter.returncode == supervise.ALREADY:
+            raise taken
+        if starter.returncode:
+            raise Unavailable(
+                f"The task {task.job_id} could not be started.",
+                f"See that {task.folder} can be written and the disk is not full; docker_sdk_api's own output says more.",
+            )
+
+    def _python(self, runtime: str) -> Path:
+        python = self.pythons.get(runtime)
+        if python is None or not os.access(python, os.X_OK):
+            raise Unavailable(
+                f"The engine {runtime} is not installed on this machine{f' ({python} is missing)' if python else ''}.",
+                "Install it with run/local.sh, or choose another engine.",
+            )
+        return python
+
+    def poll(self, job_id: str) -> Pulse:
+        record = self._read(job_id)
+        if record is None:
+            return Pulse(alive=False)
+        if record.exit_code is None:
+            if record.task_lives() or record.supervisor_lives():
+                return Pulse(alive=True)
+            record = self._read(job_id) or record  # its last word may have come between reading and looking
+        return Pulse(alive=False, exit_code=record.exit_code, out_of_memory=record.out_of_memory)
+
+    def stop(self, job_id: str, grace: float) -> None:
+        """Returns when the task has ended."""
+        self._signal(job_id, signal.SIGTERM)
+        if not self._ended_within(job_id, grace):
+            self._signal(job_id, signal.SIGKILL)
+            self._ended_within(job_id, _FORCED)
+
+    def remove(self, job_id: str) -> None:
+        if self.poll(job_id).alive:
+            raise Taken(f"The task {job_id} still runs.", "Stop it before removing it.")
+        self._folder(job_id).task_file.unlink(missing_ok=True)
+
+    def logs(self, job_id: str) -> Iterator[str]:
+        return log_lines(self._folder(job_id))
+
+    def running(self) -> set[str]:
+        ids = {file.parent.name for file in self.checkpoints.glob("*/task.json")}
+        return {job_id for job_id in ids if self.poll(job_id).alive}
+
+    def _folder(self, job_id: str) -> JobFolder:
+        return JobFolder(self.checkpoints / job_id)
+
+    def _read(self, job_id: str) -> _Record | None:
+        try:
+            return _Record(**json.loads(self._folder(job_id).task_file.read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def _signal(self, job_id: str, number: signal.Signals) -> None:
+        """Signal the task and all it started, if it is there."""
+        record = self._read(job_id)
+        if record is not None and record.pid is not None and record.task_lives():
+            with suppress(ProcessLookupError):
+                os.killpg(record.pid, number)
+
+    def _ended_within(self, job_id: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.poll(job_id).alive:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK)
+        return True
+
+
+def process_environment(task: Task, sources: Path) -> dict[str, str]:
+    """This process's environment, without what would lead the task to other packages or other GPUs, and the task's own."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
+    return {
+        **kept,
+        "PYTHONPATH": str(sources),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA's own order is by speed: GPU 0 would not be nvidia-smi's GPU 0
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, task.gpus)),
+        **common_environment(task),
+        **task.environment,
+    }

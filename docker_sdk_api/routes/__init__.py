@@ -1,0 +1,1 @@
+"""The routes, one module a noun: /v1/datasets is in datasets.py."""

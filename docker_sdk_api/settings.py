@@ -1,0 +1,32 @@
+"""Settings of docker_sdk_api, from the environment; read once, at the start, and passed on."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Every variable has the name of its field in capitals, such as SDK_PORT."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    sdk_host: str = "127.0.0.1"
+    sdk_port: int = 4222
+    launcher: Literal["process", "container"] = "process"
+    datasets: Path = HERE / "datasets"
+    checkpoints: Path = HERE / "checkpoints"
+    task_python: Path = HERE / ".venv" / "bin" / "python"
+    """The process launcher's interpreter for the engines pytorch and majority."""
+    gluon_task_python: Path = HERE / ".venv-gluon" / "bin" / "python"
+    """The process launcher's interpreter for the engine gluon."""
+    images_arch: Literal["cpu", "cpu_mkl", "gpu", "gpu_mkl"] = "cpu"
+    """Which images the container launcher starts."""
+    largest_dataset_upload: int = 64 * 2**30
+    """Bytes of all files of one upload."""
+    largest_unpacked: int = 256 * 2**30
+    """Bytes that an archive may unpack to."""
+    largest_unpacked_ratio: float = 100
+    """Bytes that an archive may unpack to for each of its own; 256 MiB are always allowed."""

@@ -1,0 +1,91 @@
+"""The pages as an app: routes, one answer to every problem, and what the browser may load."""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from contracts.errors import NotFound, Problem
+from gui import datasets, jobs, models, start, uploads, wizard
+from gui.backend import Backend
+from gui.guard import Guard
+from gui.pages import FOLDER, build_templates, page
+from gui.settings import Settings
+
+FOR_PROGRAMS = {"predict", "new_upload", "upload", "forget_upload", "upload_chunk"}
+"""Routes that scripts and programs ask; their problems are JSON."""
+A_YEAR = "public, max-age=31536000, immutable"
+
+
+def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
+    """The pages over the APIs that the settings name, or over a backend that is given (tests mount the APIs in process)."""
+    asks = backend or Backend.at(settings.docker_sdk_api_url, settings.inference_api_url)
+    app = FastAPI(title="Maskwright", lifespan=_closing(asks), docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.backend, app.state.settings, app.state.templates = asks, settings, build_templates()
+    app.state.templates.env.globals["plotly_version"] = _plotly_version()
+    for module in (start, uploads, datasets, wizard, jobs, models):  # /datasets/new before /datasets/{name}
+        app.include_router(module.router)
+    app.add_api_route("/assets/plotly.min.js", plotly, name="plotly", include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_middleware(Guard, root_path=settings.root_path)
+    return app
+
+
+def plotly() -> FileResponse:
+    """Plotly's script out of its Python package: the curves need no internet. Its address carries its version."""
+    file = _plotly_file()
+    if file is None:
+        raise NotFound("Plotly is not installed, so curves are drawn plainly.", "Install it: pip install plotly.")
+    return FileResponse(file, media_type="text/javascript", headers={"Cache-Control": A_YEAR})
+
+
+def _plotly_file() -> Path | None:
+    spec = importlib.util.find_spec("plotly")
+    places = spec.submodule_search_locations if spec else None
+    file = Path(places[0]) / "package_data" / "plotly.min.js" if places else None
+    return file if file and file.is_file() else None
+
+
+def _plotly_version() -> str:
+    """Empty where there is no plotly to serve."""
+    return importlib.metadata.version("plotly") if _plotly_file() else ""
+
+
+def _closing(backend: Backend) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await backend.close()
+
+    return lifespan
+
+
+async def _answer_problem(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    if getattr(request.scope.get("route"), "name", "") in FOR_PROGRAMS:
+        return JSONResponse(problem.as_dict(), problem.status)
+    return page(request, "problem.html", {"problem": problem}, problem.status)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """What the framework itself refuses: an address that is not there, a method that it does not take."""
+    assert isinstance(error, HTTPException)
+    known = error.status_code in (404, 405)
+    cause = f"There is no page {request.url.path}." if known else f"This cannot be done: {error.detail}."
+    problem = NotFound(cause, "Choose one of the pages on the left.")
+    return page(request, "problem.html", {"problem": problem}, error.status_code)
+
+
+async def _answer_nobody(_request: Request, _gone: Exception) -> Response:
+    """A browser that paused an upload or lost its connection: what it had sent is kept, and nobody reads this."""
+    return Response(status_code=400)

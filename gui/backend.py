@@ -1,0 +1,258 @@
+"""The two APIs behind the pages: asks them, reads their answers, and raises their problems again.
+
+The browser talks to the pages alone; pictures, live events and downloads are passed on from here as they come.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import httpx
+from fastapi import Depends, Request
+from fastapi.responses import StreamingResponse
+from pydantic import TypeAdapter
+
+from annotations.doctor.findings import PairView
+from contracts.errors import Broken, Invalid, NotFound, Problem, Taken, Unavailable
+from contracts.job import JobRequest, JobView
+from contracts.model import Model
+from gui.answers import Change, Checking, DatasetReport, DatasetRow, Format, ImportState, Machine, NetworkChoice, Segments
+
+PASSED_ON = ("content-type", "content-length", "content-disposition", "content-encoding", "cache-control", "etag", "last-modified")
+PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Invalid, NotFound, Taken, Unavailable, Broken)}
+PATIENCE = httpx.Timeout(10, read=120)
+"""Seconds: checking a large dataset reads every picture of it."""
+FOR_EVER = httpx.Timeout(10, read=None)
+
+
+class Backend:
+    """The clients of the two APIs. Every method raises the API's own Problem, or Unavailable where it does not answer."""
+
+    def __init__(self, docker_sdk: httpx.AsyncClient, inference: httpx.AsyncClient) -> None:
+        self.docker_sdk = docker_sdk
+        self.inference = inference
+
+    @classmethod
+    def at(cls, docker_sdk_api_url: str, inference_api_url: str) -> "Backend":
+        return cls(
+            httpx.AsyncClient(base_url=docker_sdk_api_url, timeout=PATIENCE),
+            httpx.AsyncClient(base_url=inference_api_url, timeout=PATIENCE),
+        )
+
+    async def close(self) -> None:
+        await self.docker_sdk.aclose()
+        await self.inference.aclose()
+
+    async def machine(self) -> Machine:
+        return Machine.model_validate(await self._read("/v1/machine"))
+
+    async def networks(self) -> list[NetworkChoice]:
+        return TypeAdapter(list[NetworkChoice]).validate_python(await self._read("/v1/networks"))
+
+    async def datasets(self) -> list[DatasetRow]:
+        return TypeAdapter(list[DatasetRow]).validate_python(await self._read("/v1/datasets"))
+
+    async def dataset(self, name: str) -> DatasetReport:
+        """The check's report. Raises Unavailable while the check still runs."""
+        found = await self.checked(name)
+        if isinstance(found, Checking):
+            cause = f"The dataset {name} is still being checked: {found.done} of {found.total} pictures."
+            raise Unavailable(cause, "Wait for the check to end, then go on; its page shows how far it is.")
+        return found
+
+    async def checked(self, name: str) -> DatasetReport | Checking:
+        """The check's report, or how far the check is where it takes longer than a moment."""
+        answer = await self._ask(self.docker_sdk, "GET", dataset_path(name))
+        if answer.status_code == 202:
+            return Checking.model_validate(answer.json()["checking"])
+        return DatasetReport.model_validate(answer.json())
+
+    async def pictures(self, name: str) -> list[PairView]:
+        return TypeAdapter(list[PairView]).validate_python(await self._read(dataset_path(name, "pictures")))
+
+    async def preview_cure(self, name: str, code: str) -> list[Change]:
+        """What a cure would change, file by file; nothing is changed yet."""
+        return TypeAdapter(list[Change]).validate_python(await self._read(dataset_path(name, "cures", code)))
+
+    async def apply_cure(self, name: str, code: str) -> str:
+        """The id by which the cure can be undone."""
+        answer = await self._ask(self.docker_sdk, "POST", dataset_path(name, "cures", code))
+        return str(answer.json()["undo"])
+
+    async def undo_cure(self, name: str, undo: str) -> None:
+        await self._ask(self.docker_sdk, "POST", dataset_path(name, "undo", undo))
+
+    async def formats(self) -> list[Format]:
+        return TypeAdapter(list[Format]).validate_python(await self._read("/v1/formats"))
+
+    async def start_upload(self, files: Sequence[tuple[str, int]]) -> str:
+        """The id of an upload of files, each given by its name and its size in bytes."""
+        body = {"files": [{"name": name, "size": size} for name, size in files]}
+        answer = await self._ask(self.docker_sdk, "POST", "/v1/uploads", json=body)
+        return str(answer.json()["id"])
+
+    async def send_chunk(self, upload: str, index: int, offset: int, chunk: bytes) -> None:
+        path = f"/v1/uploads/{quote(upload, safe='')}/files/{index}"
+        await self._ask(self.docker_sdk, "PUT", path, params={"offset": str(offset)}, content=chunk)
+
+    async def forget_upload(self, upload: str) -> None:
+        await self._ask(self.docker_sdk, "DELETE", f"/v1/uploads/{quote(upload, safe='')}")
+
+    async def start_import(self, wish: Mapping[str, Any]) -> str:
+        """The id of an import, of an upload or of a folder on the machine."""
+        return str((await self._ask(self.docker_sdk, "POST", "/v1/imports", json=wish)).json()["id"])
+
+    async def imported(self, id: str) -> ImportState:
+        return ImportState.model_validate(await self._read(f"/v1/imports/{quote(id, safe='')}"))
+
+    async def imports(self) -> list[ImportState]:
+        return TypeAdapter(list[ImportState]).validate_python(await self._read("/v1/imports"))
+
+    async def relay(self, path: str, incoming: Request) -> StreamingResponse:
+        """A request of the browser's own as it comes, body and all, and the training API's answer to it, refusals too."""
+        headers = {name: incoming.headers[name] for name in ("content-type", "content-length") if name in incoming.headers}
+        body = incoming.stream() if incoming.method in ("POST", "PUT") else None
+        params = dict(incoming.query_params)
+        request = self.docker_sdk.build_request(incoming.method, path, params=params, headers=headers, content=body, timeout=FOR_EVER)
+        return _as_it_comes(await _send(self.docker_sdk, request))
+
+    async def split(self, name: str, validation_share: float, seed: int, test_share: float = 0.0) -> dict[str, list[str]]:
+        """Stems of the pictures that teach (training), of those that score (validation), and of those that score at the end (test)."""
+        answer: dict[str, list[str]] = await self._read(dataset_path(name, "split"), split_words(validation_share, seed, test_share))
+        return answer
+
+    async def store_split(self, name: str, validation_share: float, seed: int, test_share: float) -> None:
+        """Lay a split with the dataset: every job has it from now on."""
+        await self._ask(self.docker_sdk, "PUT", dataset_path(name, "split"), params=split_words(validation_share, seed, test_share))
+
+    async def forget_split(self, name: str) -> None:
+        await self._ask(self.docker_sdk, "DELETE", dataset_path(name, "split"))
+
+    async def jobs(self) -> list[JobView]:
+        return TypeAdapter(list[JobView]).validate_python(await self._read("/v1/jobs"))
+
+    async def job(self, name: str) -> JobView:
+        return JobView.model_validate(await self._read(f"/v1/jobs/{quote(name, safe='')}"))
+
+    async def log(self, name: str, tail: int) -> list[str]:
+        """The last lines that a job printed."""
+        answer = await self._ask(self.docker_sdk, "GET", f"/v1/jobs/{quote(name, safe='')}/log", params={"tail": str(tail)})
+        return answer.text.splitlines()
+
+    async def start_job(self, request: JobRequest) -> JobView:
+        answer = await self._ask(self.docker_sdk, "POST", "/v1/jobs", json=request.model_dump(mode="json"))
+        return JobView.model_validate(answer.json())
+
+    async def stop_job(self, name: str, keep_best: bool) -> None:
+        await self._ask(self.docker_sdk, "POST", f"/v1/jobs/{quote(name, safe='')}/stop", json={"keep_best": keep_best})
+
+    async def delete_job(self, name: str) -> None:
+        await self._ask(self.docker_sdk, "DELETE", f"/v1/jobs/{quote(name, safe='')}")
+
+    async def models(self) -> list[Model]:
+        return TypeAdapter(list[Model]).validate_python(await self._read("/v1/models"))
+
+    async def model(self, name: str) -> Model:
+        return Model.model_validate(await self._read(f"/v1/models/{quote(name, safe='')}"))
+
+    async def predict_mask(self, model: str, picture: bytes, file_name: str) -> bytes:
+        """The mask of a picture as a PNG of class ids."""
+        return (await self._predict(model, "mask", picture, file_name)).content
+
+    async def predict_segments(self, model: str, picture: bytes, file_name: str) -> Segments:
+        return Segments.model_validate((await self._predict(model, "segments", picture, file_name)).json())
+
+    async def pass_on(self, path: str, *, params: Mapping[str, str] | None = None, last_event_id: str | None = None) -> StreamingResponse:
+        """What the training API answers, as it comes: a picture, a download, live events (from after `last_event_id`)."""
+        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+        request = self.docker_sdk.build_request("GET", path, params=params, headers=headers, timeout=FOR_EVER)
+        return await _pass_on(self.docker_sdk, request)
+
+    async def pass_on_predict(self, model: str, incoming: Request) -> StreamingResponse:
+        """A prediction asked for by a program through the pages' own address."""
+        path = f"/v1/models/{quote(model, safe='')}/predict"
+        headers = {"content-type": incoming.headers.get("content-type", "")}
+        params = dict(incoming.query_params)
+        request = self.inference.build_request("POST", path, params=params, headers=headers, content=await incoming.body())
+        return await _pass_on(self.inference, request)
+
+    async def _predict(self, model: str, answer: str, picture: bytes, file_name: str) -> httpx.Response:
+        path = f"/v1/models/{quote(model, safe='')}/predict"
+        return await self._ask(self.inference, "POST", path, params={"answer": answer}, files={"picture": (file_name, picture)})
+
+    async def _read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        return (await self._ask(self.docker_sdk, "GET", path, params=params)).json()
+
+    async def _ask(self, client: httpx.AsyncClient, method: str, path: str, **content: Any) -> httpx.Response:
+        answer = await _send(client, client.build_request(method, path, **content))
+        await answer.aread()
+        _raise_problem(answer)
+        return answer
+
+
+def dataset_path(name: str, *parts: str) -> str:
+    """The address of something of a dataset, at the training API."""
+    return "/".join(["/v1/datasets", *(quote(part, safe="") for part in (name, *parts))])
+
+
+def split_words(validation_share: float, seed: int, test_share: float) -> dict[str, str]:
+    return {"validation_share": str(validation_share), "seed": str(seed), "test_share": str(test_share)}
+
+
+async def _send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    try:
+        return await client.send(request, stream=True)
+    except httpx.TimeoutException as error:
+        raise Unavailable(
+            f"{request.url} did not answer in time.", "It may be busy with a large dataset: try again in a minute."
+        ) from error
+    except httpx.TransportError as error:
+        cause = f"Nothing answers at {client.base_url}."
+        raise Unavailable(cause, "Start Maskwright's services (run/local.sh), or correct the address that this page was given.") from error
+
+
+async def _pass_on(client: httpx.AsyncClient, request: httpx.Request) -> StreamingResponse:
+    answer = await _send(client, request)
+    if answer.is_error:
+        await answer.aread()
+        _raise_problem(answer)
+    return _as_it_comes(answer)
+
+
+def _as_it_comes(answer: httpx.Response) -> StreamingResponse:
+    headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
+    return StreamingResponse(_chunks(answer), answer.status_code, headers)
+
+
+async def _chunks(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it comes. A connection that breaks ends it: a browser asks again by itself."""
+    try:
+        async for chunk in answer.aiter_raw():
+            yield chunk
+    except httpx.TransportError:
+        return
+    finally:
+        await answer.aclose()
+
+
+def _raise_problem(answer: httpx.Response) -> None:
+    if not answer.is_error:
+        return
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if isinstance(body, dict) and "cause" in body:
+        raise PROBLEMS.get(body.get("error", ""), Broken)(body["cause"], body.get("cure", ""))
+    if answer.status_code == 404:
+        raise NotFound(f"There is nothing at {answer.url.path}.", "Go back and choose again: it may have been removed since.")
+    raise Broken(f"{answer.url} answered {answer.status_code} without saying why.", "Its log says more.")
+
+
+def backend_of(request: Request) -> Backend:
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+Asks = Annotated[Backend, Depends(backend_of)]
+"""A route's parameter: the backend of the app it belongs to."""

@@ -1,0 +1,156 @@
+"""What has been chosen in the wizard so far, carried in the address from step to step, and the fields that change it.
+
+Nothing is kept on the server: every step's address holds all values, so Back, reload and bookmarks lose nothing.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from contracts.hyperparameters import Hyperparameters, describe_hyperparameters
+from contracts.job import NAME_PATTERN, Job, JobRequest
+from gui.answers import NetworkChoice
+from gui.figures import setting
+
+SETTING = "set."
+LARGEST_SEED = 2**31 - 1
+KNOWN = {row["name"]: row for row in describe_hyperparameters()}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A training being put together, as typed. `validation` is in per cent; `settings` holds what differs from the network's defaults."""
+
+    dataset: str = ""
+    network: str = ""
+    name: str = ""
+    validation: str = "20"
+    seed: str = "0"
+    gpus: tuple[str, ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def pairs(self, *left_out: str) -> list[tuple[str, str]]:
+        """Everything chosen, as fields of a form or words of an address, but for the fields that a step shows itself."""
+        words = [(name, getattr(self, name)) for name in ("dataset", "network", "name", "validation", "seed")]
+        words += [("gpus", gpu) for gpu in self.gpus]
+        kept = [(name, value) for name, value in words if value and name not in left_out]
+        if "settings" in left_out:
+            return kept
+        return kept + [(SETTING + name, value) for name, value in self.settings.items()]
+
+    def without_defaults(self, defaults: dict[str, Any]) -> "Draft":
+        """Only what differs: a value that equals the network's own follows it when another network is chosen."""
+        return replace(self, settings={name: text for name, text in self.settings.items() if not _same(text, defaults[name])})
+
+
+def read_draft(pairs: Iterable[tuple[str, str]]) -> Draft:
+    """From an address or a form. An empty field stands for the default; what is not known is passed over."""
+    words: dict[str, str] = {}
+    gpus: list[str] = []
+    settings: dict[str, str] = {}
+    for name, value in pairs:
+        text = value.strip()
+        if name == "gpus":
+            gpus.append(text)
+        elif name.startswith(SETTING) and name.removeprefix(SETTING) in KNOWN and text:
+            settings[name.removeprefix(SETTING)] = text
+        elif name in ("dataset", "network", "name", "validation", "seed") and text:
+            words[name] = text
+    return Draft(**words, gpus=tuple(dict.fromkeys(gpus)), settings=settings)
+
+
+def draft_of(job: Job, defaults: dict[str, Any]) -> Draft:
+    """A former training as the start of a new one, under a new name."""
+    settings = {name: setting(value) for name, value in job.hyperparameters.model_dump().items()}
+    draft = Draft(
+        dataset=job.dataset,
+        network=f"{job.engine}/{job.network}/{job.backbone}",
+        validation=setting(round(job.validation_share * 100, 6)),
+        seed=str(job.seed),
+        gpus=tuple(str(gpu) for gpu in job.gpus),
+        settings=settings,
+    )
+    return draft.without_defaults(defaults)
+
+
+def read_settings(draft: Draft, defaults: dict[str, Any]) -> tuple[Hyperparameters | None, dict[str, str]]:
+    """The complete settings, or None and what is allowed for each field that is out of range."""
+    try:
+        return Hyperparameters.model_validate({**defaults, **draft.settings}), {}
+    except ValidationError as error:
+        faults = {str(fault["loc"][0]) if fault["loc"] else "": fault["msg"] for fault in error.errors()}
+        return None, {name: allowed(name) if name in KNOWN else f"{message}." for name, message in faults.items()}
+
+
+def settings_faults(draft: Draft, network: NetworkChoice | None) -> dict[str, str]:
+    """What is wrong with the second step's fields, by field."""
+    faults = {}
+    if network is None or not network.available:
+        faults["network"] = "Choose a network that can be trained on this machine."
+    if not _is_number(draft.validation) or not 0 < float(draft.validation) < 100:
+        faults["validation"] = "Give a share between 1 and 99 %."
+    if not draft.seed.isascii() or not draft.seed.isdigit() or int(draft.seed) > LARGEST_SEED:
+        faults["seed"] = f"Give a whole number from 0 to {LARGEST_SEED}."
+    return faults
+
+
+def allowed(name: str) -> str:
+    """The range of a setting as a sentence, from the same schema that refuses what is outside."""
+    schema = Hyperparameters.model_json_schema()["properties"][name]
+    if "enum" in schema:
+        return f"Choose one of: {', '.join(schema['enum'])}."
+    if schema["type"] == "boolean":
+        return "Choose on or off."
+    kind = "a whole number" if schema["type"] == "integer" else "a number"
+    low = f"above {setting(schema['exclusiveMinimum'])} and up" if "exclusiveMinimum" in schema else f"from {setting(schema['minimum'])}"
+    high = f"to below {setting(schema['exclusiveMaximum'])}" if "exclusiveMaximum" in schema else f"to {setting(schema['maximum'])}"
+    multiple = f", a multiple of {schema['multipleOf']}" if "multipleOf" in schema else ""
+    return f"Give {kind} {low} {high}{multiple}."
+
+
+def name_fault(name: str, taken: set[str]) -> str:
+    """Why a job cannot have this name; empty where it can."""
+    if not re.match(NAME_PATTERN, name):
+        return "Use 1 to 64 letters, digits, dots, dashes and underscores, starting with a letter or a digit."
+    return f"There is a job named {name} already: choose another name." if name in taken else ""
+
+
+def propose_name(dataset: str, taken: set[str]) -> str:
+    """The dataset's name and the next free number, such as pads-3."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", dataset).strip("-._")[:56] or "job"
+    number = 1
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"
+
+
+def as_request(draft: Draft, network: NetworkChoice, complete: Hyperparameters) -> JobRequest:
+    """What the training API is asked for. The draft has been checked before."""
+    return JobRequest(
+        name=draft.name,
+        dataset=draft.dataset,
+        engine=network.engine,
+        network=network.network,
+        backbone=network.backbone,
+        gpus=[int(gpu) for gpu in draft.gpus if gpu.isdigit()],
+        validation_share=float(draft.validation) / 100,
+        seed=int(draft.seed),
+        hyperparameters={name: getattr(complete, name) for name in draft.settings},
+    )
+
+
+def _same(text: str, default: Any) -> bool:
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        return _is_number(text) and float(text) == float(default)
+    return text == setting(default)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,127 @@
+// The one viewer: wheel or pinch zooms, dragging moves, a double click puts back; o hides the mask while held; arrow keys step.
+
+const FARTHEST = 16;
+
+/** Makes a figure[data-viewer] live. Harmless when called twice. */
+export function open(figure) {
+  if (figure.dataset.open) return;
+  figure.dataset.open = "yes";
+  const stage = figure.querySelector(".stage");
+  const view = { x: 0, y: 0, scale: 1 };
+  const show = () => {
+    for (const layer of stage.querySelectorAll("img, canvas")) {
+      layer.style.transform = view.scale === 1 ? "" : `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
+      layer.classList.toggle("sharp", view.scale > 3);
+    }
+    stage.classList.toggle("zoomed", view.scale > 1);
+  };
+  zoomable(stage, view, show);
+  opacity(figure, stage);
+  dimming(figure, stage);
+}
+
+function zoomable(stage, view, show) {
+  const fingers = new Map();
+  const zoom = (x, y, factor) => {
+    const scale = Math.min(FARTHEST, Math.max(1, view.scale * factor));
+    view.x = x - ((x - view.x) * scale) / view.scale;
+    view.y = y - ((y - view.y) * scale) / view.scale;
+    view.scale = scale;
+    keepInside();
+  };
+  const keepInside = () => {
+    const { width, height } = stage.getBoundingClientRect();
+    view.x = Math.min(0, Math.max(view.x, width * (1 - view.scale)));
+    const content = stage.querySelector("img.base")?.offsetHeight ?? height;
+    view.y = Math.min(0, Math.max(view.y, height - content * view.scale));
+    show();
+  };
+  const place = (event) => {
+    const box = stage.getBoundingClientRect();
+    return { x: event.clientX - box.left, y: event.clientY - box.top };
+  };
+  stage.addEventListener("wheel", (event) => {
+    // At rest the page scrolls as everywhere; with Ctrl, or once zoomed, the wheel belongs to the picture.
+    if (!event.ctrlKey && view.scale === 1 && document.activeElement !== stage) return;
+    event.preventDefault();
+    const { x, y } = place(event);
+    zoom(x, y, Math.exp(-event.deltaY / 300));
+  }, { passive: false });
+  stage.addEventListener("dblclick", (event) => {
+    const { x, y } = place(event);
+    zoom(x, y, view.scale > 1 ? 1 / view.scale : 3);
+  });
+  stage.addEventListener("pointerdown", (event) => {
+    fingers.set(event.pointerId, place(event));
+    if (view.scale > 1 || fingers.size > 1) stage.setPointerCapture(event.pointerId);
+  });
+  stage.addEventListener("pointermove", (event) => {
+    const before = fingers.get(event.pointerId);
+    if (!before) return;
+    const now = place(event);
+    const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
+    fingers.set(event.pointerId, now);
+    if (other) {
+      const span = (point) => Math.hypot(point.x - other.x, point.y - other.y) || 1;
+      zoom((now.x + other.x) / 2, (now.y + other.y) / 2, span(now) / span(before));
+    } else if (view.scale > 1) {
+      view.x += now.x - before.x;
+      view.y += now.y - before.y;
+      keepInside();
+    }
+  });
+  for (const end of ["pointerup", "pointercancel", "pointerleave"]) stage.addEventListener(end, (event) => fingers.delete(event.pointerId));
+  for (const image of stage.querySelectorAll("img")) image.draggable = false;
+}
+
+function opacity(figure, stage) {
+  const label = figure.querySelector(".opacity");
+  const over = stage.querySelector(".over");
+  if (!label || !over) return;
+  const slider = label.querySelector("input");
+  label.hidden = false;
+  const set = (value) => (over.style.opacity = value);
+  slider.addEventListener("input", () => set(slider.value / 100));
+  addEventListener("keydown", (event) => event.key === "o" && !typing(event) && set(0));
+  addEventListener("keyup", (event) => event.key === "o" && set(slider.value / 100));
+}
+
+/** Pointing at a class dims all others: the mask is drawn again with the others faint. */
+function dimming(figure, stage) {
+  const over = stage.querySelector("img.over[data-classes]");
+  const rows = (figure.closest("#answer") ?? figure).querySelectorAll("[data-class]");
+  if (!over) return;
+  const whole = over.src;
+  const drawn = new Map();
+  for (const row of rows) {
+    const swatch = row.querySelector(".swatch");
+    const only = () => swatch && (over.src = drawn.get(row) ?? keep(drawn, row, alone(over, swatch)));
+    const all = () => (over.src = whole);
+    for (const start of ["pointerenter", "focus"]) row.addEventListener(start, only);
+    for (const end of ["pointerleave", "blur"]) row.addEventListener(end, all);
+  }
+}
+
+function alone(over, swatch) {
+  const canvas = Object.assign(document.createElement("canvas"), { width: over.naturalWidth, height: over.naturalHeight });
+  const context = canvas.getContext("2d");
+  context.drawImage(over, 0, 0);
+  const picture = context.getImageData(0, 0, canvas.width, canvas.height);
+  const colour = swatch.classList.contains("bare") ? [] : getComputedStyle(swatch).backgroundColor.match(/\d+/g).map(Number);
+  const { data } = picture;
+  for (let at = 0; at < data.length; at += 4) {
+    if (data[at] !== colour[0] || data[at + 1] !== colour[1] || data[at + 2] !== colour[2]) data[at + 3] *= 0.12;
+  }
+  context.putImageData(picture, 0, 0);
+  return canvas.toDataURL();
+}
+
+const keep = (map, key, value) => (map.set(key, value), value);
+const typing = (event) => event.target.matches("input:not([type=range]), textarea, select");
+
+addEventListener("keydown", (event) => {
+  if (typing(event) || event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const rel = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
+  document.querySelector(`a[rel=${rel}]`)?.click();
+});
+for (const figure of document.querySelectorAll("[data-viewer]")) open(figure);

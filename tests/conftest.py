@@ -1,0 +1,108 @@
+"""What the tests share: small datasets drawn on the spot, the real apps over a folder of their own, waits with a deadline."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import hypothesis
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from docker_sdk_api import app as sdk
+from docker_sdk_api.settings import Settings as SdkSettings
+from inference_api import app as inference
+from inference_api.settings import Settings as InferenceSettings
+
+# Machines stall: an example has the test's own deadline. CI looks at the same examples each time, everyone else at new ones.
+hypothesis.settings.register_profile("maskwright", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("maskwright")
+
+T = TypeVar("T")
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = '{"classes": 3, "classesname": ["background", "pad", "circle"]}'
+
+
+def wait_for(what: Callable[[], T], seconds: float = 60.0) -> T:
+    """The first true answer of `what`; a failure of the test after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = what()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"nothing came of {what} in {seconds} s")
+
+
+def draw_dataset(folder: Path, pictures: int = 6, size: tuple[int, int] = (64, 48)) -> Path:
+    """Grey pictures with a bright pad in one half of them and a dark one in the other; the masks say where."""
+    numbers = np.random.default_rng(7)
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for index in range(pictures):
+        picture = numbers.integers(90, 130, (size[1], size[0], 3), dtype=np.uint8)
+        mask = np.zeros((size[1], size[0]), np.uint8)
+        kind = 1 + index % 2
+        top, left = numbers.integers(0, size[1] - 20), numbers.integers(0, size[0] - 20)
+        picture[top : top + 18, left : left + 18] = 230 if kind == 1 else 20
+        mask[top : top + 18, left : left + 18] = kind
+        Image.fromarray(picture).save(folder / "images" / f"p{index}.png")
+        Image.fromarray(mask).save(folder / "labels" / f"p{index}.png")
+    (folder / "objectclasses.json").write_text(CLASSES)
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A sound dataset of six small pictures, in a datasets folder of its own."""
+    return draw_dataset(tmp_path / "datasets" / "plates")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> SdkSettings:
+    (tmp_path / "datasets").mkdir(exist_ok=True)
+    return SdkSettings(
+        datasets=tmp_path / "datasets", checkpoints=tmp_path / "checkpoints", task_python=Path(sys.executable), launcher="process"
+    )
+
+
+@pytest.fixture
+def sdk_app(settings: SdkSettings) -> FastAPI:
+    return sdk.create_app(settings)
+
+
+@pytest.fixture
+def api(sdk_app: FastAPI) -> Iterator[TestClient]:
+    """docker_sdk_api; trainings that a test left running are ended."""
+    with TestClient(sdk_app) as client:
+        yield client
+    for job in sdk_app.state.jobs.launcher.running():
+        sdk_app.state.jobs.launcher.stop(job, grace=0)
+
+
+@pytest.fixture
+def inference_app(settings: SdkSettings) -> FastAPI:
+    return inference.create_app(InferenceSettings(checkpoints=settings.checkpoints))
+
+
+@pytest.fixture
+def inference_api(inference_app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(inference_app) as client:
+        yield client
+
+
+def run_job(api: TestClient, seconds: float = 60.0, **wish: object) -> dict:
+    """Start a job over the API and wait for its end: the JobView as JSON."""
+    answer = api.post("/v1/jobs", json={"engine": "majority", "network": "majority", "backbone": "none", **wish})
+    assert answer.status_code == 201, answer.text
+    return wait_for(lambda: ended(api, str(wish["name"])), seconds)
+
+
+def ended(api: TestClient, name: str) -> dict | None:
+    view = api.get(f"/v1/jobs/{name}").json()
+    return view if view["status"]["state"] in ("finished", "stopped", "failed") else None

@@ -1,0 +1,52 @@
+"""The scripts of run/: what they say where a machine does not fit."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def bash(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", "-euo", "pipefail", "-c", f". run/install.sh; {script}"]
+    return subprocess.run(
+        command, cwd=ROOT, env={"PATH": "/usr/bin:/bin", **environment}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("version", ["3.9.18", "3.14.0"])
+def test_a_python_that_does_not_fit_is_refused_with_those_that_do(tmp_path: Path, version: str):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -V ] && echo "Python {version}" && exit 0\nexit 1\n')
+    python.chmod(0o755)
+    result = bash("install_all", PYTHON=str(python))
+    assert result.returncode == 1
+    assert f"Python {version} does not fit" in result.stderr
+    assert "3.10 to 3.13" in result.stderr
+
+
+def test_no_python_at_all_is_said_with_the_package_to_install(tmp_path: Path):
+    result = bash("find_python() { return 1; }; install_all")
+    assert result.returncode == 1
+    assert "Install Python 3.11" in result.stderr
+
+
+def test_a_disk_that_is_too_full_is_said_with_what_is_needed():
+    result = bash("NEEDED_MB=999999999; require_disk")
+    assert result.returncode == 1
+    assert "needs about 999999999" in result.stderr
+
+
+def test_without_a_python_for_mxnet_the_rest_is_installed_and_it_is_said():
+    result = bash(
+        "find_python() { [ $1 = 3.11 ] && [ $# -eq 2 ] && return 1; echo python3; }; install_environment() { echo made $1; }; install_all"
+    )
+    assert "made .venv" in result.stdout
+    assert "Without the engine gluon: MXNet runs on Python 3.10 or 3.11" in result.stdout
+
+
+def test_a_benchmark_that_does_not_exist_is_answered_with_those_that_do():
+    result = subprocess.run(["./run/bench.sh", "speed"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "learning" in result.stderr

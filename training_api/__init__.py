@@ -1,0 +1,1 @@
+"""Runs inside a training job; its interface is the job folder (contracts/job_folder.py). Read train.py first."""

@@ -1,0 +1,113 @@
+"""What a job writes down while it runs: events.jsonl for programs, log.csv for spreadsheets, sentences for train.log."""
+
+import csv
+import time
+from collections.abc import Sequence
+from typing import SupportsFloat
+
+from contracts.events import EpochDone, Event, Progress
+from contracts.job import EpochScores
+from contracts.job_folder import JobFolder
+from training_api.engines import Step
+
+COLUMNS = ("epoch", "step", "loss", "learning_rate", "mean_iou", "pixel_accuracy")
+
+
+class Events:
+    """The open end of events.jsonl."""
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._file = open(folder.events_file, "a", buffering=1)  # noqa: SIM115  # open as long as the job runs
+
+    def say(self, event: Event) -> None:
+        self._file.write(event.model_dump_json() + "\n")
+
+
+class StepLog:
+    """The steps of one epoch: every one goes to log.csv, and once a second the last ones become a Progress event.
+
+    Losses are read from the device only then, so that the device never waits for the log.
+    """
+
+    def __init__(self, figures: "FiguresFile", events: Events, epoch: int, epochs: int, steps: int) -> None:
+        self.figures, self.events = figures, events
+        self.epoch, self.epochs, self.steps = epoch, epochs, steps
+        self.started = self._reported = time.monotonic()
+        self._losses: list[SupportsFloat] = []
+        self._rates: list[float] = []
+        self._crops = self._crops_reported = self._done = 0
+        self._sum = 0.0
+
+    def add(self, step: Step) -> None:
+        self._losses.append(step.loss)
+        self._rates.append(step.learning_rate)
+        self._crops += step.crops
+        if time.monotonic() - self._reported >= 1:
+            self._report()
+
+    def finish(self) -> tuple[float, float]:
+        """Mean loss and last learning rate of the epoch."""
+        self._report()
+        return self._sum / max(1, self._done), self.figures.last_rate
+
+    def _report(self) -> None:
+        if not self._losses:
+            return
+        losses = [float(loss) for loss in self._losses]
+        first = self._done + 1
+        for offset, (loss, rate) in enumerate(zip(losses, self._rates, strict=True)):
+            self.figures.step(self.epoch, first + offset, loss, rate)
+        now = time.monotonic()
+        self._done += len(losses)
+        self._sum += sum(losses)
+        per_step = (now - self.started) / self._done
+        left = (self.epochs - self.epoch) * self.steps + self.steps - self._done
+        speed = (self._crops - self._crops_reported) / max(1e-6, now - self._reported)
+        mean = sum(losses) / len(losses)
+        self.events.say(
+            Progress(
+                epoch=self.epoch, step=self._done, steps=self.steps, loss=mean, pictures_per_second=speed, seconds_left=left * per_step
+            )
+        )
+        self._reported, self._crops_reported = now, self._crops
+        self._losses, self._rates = [], []
+
+
+class FiguresFile:
+    """log.csv: a row a step, and a row an epoch with its scores; cells that a row has no figure for stay empty."""
+
+    def __init__(self, folder: JobFolder, classes: Sequence[str]) -> None:
+        self._classes = classes
+        new = not folder.figures_file.exists()
+        self._file = open(folder.figures_file, "a", newline="", buffering=1)  # noqa: SIM115  # open as long as the job runs
+        self._rows = csv.writer(self._file)
+        self.last_rate = 0.0
+        if new:
+            self._rows.writerow([*COLUMNS, *(f"iou/{name}" for name in classes), "seconds"])
+
+    def step(self, epoch: int, step: int, loss: float, rate: float) -> None:
+        self.last_rate = rate
+        self._rows.writerow([epoch, step, f"{loss:.6g}", f"{rate:.6g}", "", "", *("" for _ in self._classes), ""])
+
+    def epoch(self, scores: EpochScores) -> None:
+        row = [scores.epoch, "", scores.loss, scores.learning_rate, scores.mean_iou, scores.pixel_accuracy]
+        row += [scores.iou_per_class.get(name) for name in self._classes]
+        self._rows.writerow([_cell(value) for value in row] + [f"{scores.seconds:.1f}"])
+
+
+def epoch_sentence(event: EpochDone, epochs: int) -> str:
+    """A line of train.log."""
+    scores = event.scores
+    line = f"epoch {scores.epoch} of {epochs}: loss {scores.loss:.4f}"
+    if scores.mean_iou is not None:
+        per_class = ", ".join(f"{name} {_rounded(value)}" for name, value in scores.iou_per_class.items())
+        line += f", mIoU {scores.mean_iou:.3f} ({per_class}){' – the best so far' if scores.best else ''}"
+    return f"{line}, {scores.seconds:.0f} s"
+
+
+def _rounded(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
