@@ -8,8 +8,21 @@ export async function swap(url, ids, init) {
     const shown = document.getElementById(id);
     const fresh = page.getElementById(id);
     if (!fresh) throw new Error(page.querySelector(".cause")?.textContent ?? "The answer is not the page that was asked for.");
-    if (shown && shown.innerHTML !== fresh.innerHTML) shown.replaceWith(fresh);
+    if (shown && shown.innerHTML !== fresh.innerHTML) await replace(shown, fresh);
   }
+}
+
+const summary = (details) => details.querySelector("summary")?.textContent.trim();
+const same = (element) => (other) => other.matches(element.localName) && other.textContent.trim() === element.textContent.trim();
+
+/** What a person has opened stays open, the keyboard stays where it was, and nothing is taken from under a pressed pointer. */
+async function replace(shown, fresh) {
+  while (shown.matches(":active")) await new Promise((rested) => setTimeout(rested, 50));
+  const opened = [...shown.querySelectorAll("details[open]")].map(summary);
+  for (const details of fresh.querySelectorAll("details")) details.open ||= opened.includes(summary(details));
+  const held = shown.contains(document.activeElement) ? document.activeElement : null;
+  shown.replaceWith(fresh);
+  if (held) [...fresh.querySelectorAll("a, button, summary, input")].find(same(held))?.focus({ preventScroll: true });
 }
 
 function again(id) {

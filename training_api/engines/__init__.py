@@ -55,7 +55,8 @@ class Engine(Protocol):
         ...
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
-        """Normalised float32 (n, 3, height, width) → scores before the softmax, float32 (n, classes, height, width)."""
+        """Normalised float32 (n, 3, height, width) → scores before the softmax, float32 (n, classes, height, width), computed
+        in float32, as what is published will be served, however narrow the numbers are that the network learns in."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -120,9 +120,8 @@ class PytorchEngine:
     def predict(self, batch: np.ndarray) -> np.ndarray:
         self.network.eval()
         pixels = torch.from_numpy(batch).to(self.place, memory_format=torch.channels_last)
-        with self._autocast():
-            scores = torch.func.functional_call(self.network, self.averaged, (pixels,))
-        return scores.float().cpu().contiguous().numpy()
+        scores = torch.func.functional_call(self.network, self.averaged, (pixels,))  # in float32, as it will be served
+        return scores.cpu().contiguous().numpy()
 
     def save(self, folder: Path) -> None:
         state = {
