@@ -5,7 +5,6 @@ import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,42 +18,11 @@ from contracts.hyperparameters import Hyperparameters
 from contracts.model import Geometry
 from training_api.data import Batch
 from training_api.engines import Plan, Step
+from training_api.engines.pytorch_losses import dice_loss
+from training_api.engines.pytorch_networks import build_network
 from training_api.schedule import average_decay, learning_rate
 
 STATE = "state.pt"
-DEPTH = 4
-DECODER = (128, 64, 32, 16)
-"""Four of the encoder's five stages and half the usual width of U-Net's decoder: a step costs a third less, and what a few
-dozen pictures teach from scratch fits in (docs/first-model.md)."""
-
-
-def build_network(network: str, backbone: str, classes: int) -> nn.Module:
-    """An untrained network: float (n, 3, h, w) → scores (n, classes, h, w); h and w multiples of the catalogue's `multiple_of`."""
-    smp = _import_smp()
-    if network != "unet":
-        raise ValueError(f"no such network: {network}")
-    module: Any = smp.Unet(backbone, encoder_depth=DEPTH, encoder_weights=None, classes=classes, decoder_channels=DECODER)
-    module.encoder.layer4 = nn.Identity()  # beyond DEPTH it is never run, but would be averaged, saved and shipped
-    return module
-
-
-def _import_smp() -> Any:
-    """segmentation_models_pytorch, also beside a torchvision whose compiled operators were built for another PyTorch.
-
-    torchvision declares fakes of two of its operators at import and fails where they are not registered; neither is used
-    here, so they are declared by name first.
-    """
-    global _placeholders
-    if _placeholders is None and not hasattr(torch.ops.torchvision, "nms"):
-        _placeholders = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            _placeholders.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import segmentation_models_pytorch
-
-    return segmentation_models_pytorch
-
-
-_placeholders: torch.library.Library | None = None
 
 
 class PytorchEngine:
@@ -161,20 +129,6 @@ class PytorchEngine:
 
     def _autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.place.type, self.precision or torch.bfloat16, enabled=self.precision is not None)
-
-
-def dice_loss(scores: Tensor, masks: Tensor) -> Tensor:
-    """One minus the soft Dice of each class present in the batch, mean over those (Milletari et al. 2016, arXiv 1606.04797).
-
-    scores (n, classes, h, w) before the softmax, masks (n, h, w) of class ids, IGNORE pixels left out.
-    """
-    known = (masks != IGNORE).unsqueeze(1)
-    truth = functional.one_hot(masks.where(masks != IGNORE, 0), scores.shape[1]).permute(0, 3, 1, 2) * known
-    probabilities = scores.softmax(1) * known
-    overlap = (probabilities * truth).sum((0, 2, 3))
-    size = probabilities.sum((0, 2, 3)) + truth.sum((0, 2, 3))
-    present = truth.sum((0, 2, 3)) > 0
-    return 1 - ((2 * overlap + 1) / (size + 1))[present].mean() if present.any() else scores.sum() * 0
 
 
 def _class_weights(shares: list[float], balance: float) -> Tensor:
