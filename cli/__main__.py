@@ -1,4 +1,4 @@
-"""`maskwright up | import | check | train | predict | models`: what the pages do, for a terminal and for scripts."""
+"""`maskwright up | import | check | train | resume | predict | models`: what the pages do, for a terminal and for scripts."""
 
 import json
 import sys
@@ -95,10 +95,18 @@ def train(
         hyperparameters=values,
     )
     jobs.start(request, folder.resolve())
-    view = follow(jobs, request.name, console)
-    figures = figures_of(view)
-    print(json.dumps(figures) if as_json else _sentence(figures, view.status.cause, view.status.cure))
-    raise typer.Exit(0 if view.status.state == "finished" else 1)
+    _follow_to_the_end(jobs, request.name, as_json)
+
+
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="A job that failed or was stopped.")],
+    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+) -> None:
+    """Let a job go on after its last whole epoch. Exit code 0 only if a model was published."""
+    jobs = _jobs()
+    jobs.resume(name)
+    _follow_to_the_end(jobs, name, as_json)
 
 
 @app.command()
@@ -134,6 +142,13 @@ def models() -> None:
 
 
 DEFAULT_NETWORKS = {"pytorch": ("unet", "resnet18"), "gluon": ("fastscnn", "fastscnn"), "majority": ("majority", "none")}
+
+
+def _follow_to_the_end(jobs: Jobs, name: str, as_json: bool) -> None:
+    view = follow(jobs, name, console)
+    figures = figures_of(view)
+    print(json.dumps(figures) if as_json else _sentence(figures, view.status.cause, view.status.cure))
+    raise typer.Exit(0 if view.status.state == "finished" else 1)
 
 
 def _jobs() -> Jobs:

@@ -26,6 +26,12 @@ class Started(_Event):
     from_epoch: int = 0
 
 
+class Resumed(_Event):
+    """Somebody asked a job that had ended to go on. Written by docker_sdk_api, while no training of the job runs."""
+
+    event: Literal["resumed"] = "resumed"
+
+
 class Stage(_Event):
     """What the job does now, in words."""
 
@@ -95,7 +101,7 @@ class Failed(_Event):
     cure: str
 
 
-Event = Started | Stage | Progress | EpochDone | TestScored | Preview | Warned | Finished | Stopped | Failed
+Event = Started | Resumed | Stage | Progress | EpochDone | TestScored | Preview | Warned | Finished | Stopped | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
@@ -117,6 +123,9 @@ def _apply(status: JobStatus, event: Event) -> None:
         case Started():
             status.started, status.epochs, status.device = status.started or event.at, event.epochs, event.device
             status.history = [scores for scores in status.history if scores.epoch <= event.from_epoch]
+        case Resumed():
+            status.state, status.stage, status.ended = "starting", "starting again", None
+            status.cause = status.cure = ""
         case Stage():
             status.state, status.stage = event.state, event.stage
         case Progress():
@@ -130,7 +139,8 @@ def _apply(status: JobStatus, event: Event) -> None:
         case TestScored():
             status.test = event.test_scores
         case Preview():
-            status.previews.append(event.file)
+            if event.file not in status.previews:  # an epoch that was broken off is shown again
+                status.previews.append(event.file)
         case Warned():
             status.warnings.append(event.message)
         case Finished() | Stopped() | Failed():

@@ -3,7 +3,7 @@
 job.json        what was asked                            docker_sdk_api, once
 stop            somebody asked it to stop                 docker_sdk_api
 split.json      which picture teaches, which one scores   the training job, once
-events.jsonl    what happened, one JSON object a line     the training job, append only
+events.jsonl    what happened, one JSON object a line     the training job, append only; docker_sdk_api while none runs
 train.log       what it printed                           the launcher
 task.json       how to find the running task again        the launcher
 log.csv         figures per step and epoch                the training job
@@ -84,6 +84,16 @@ class JobFolder:
             return []
         lines = self.events_file.read_text().split("\n")
         return [read_event(line) for line in lines[:-1] if line]
+
+    def add_event(self, event: Event) -> None:
+        """Append an event from outside the training: only while none runs. What a kill left of a last line goes."""
+        with open(self.events_file, "ab+") as file:
+            file.seek(0)
+            written = file.read()
+            file.truncate(written.rfind(b"\n") + 1)
+            file.write(event.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def ask_to_stop(self, keep_best: bool) -> None:
         write_aside(self.stop_file, json.dumps({"keep_best": keep_best}))

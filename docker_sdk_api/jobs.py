@@ -8,8 +8,8 @@ from pathlib import Path
 
 from annotations.doctor.check import Report, check_dataset
 from annotations.doctor.checking import fingerprint_now
-from contracts.errors import Invalid, NotFound, Taken
-from contracts.events import fold, now
+from contracts.errors import Invalid, NotFound, Problem, Taken
+from contracts.events import Failed, Resumed, fold, now
 from contracts.hyperparameters import read_hyperparameters
 from contracts.job import Job, JobRequest, JobStatus, JobView
 from contracts.job_folder import JobFolder
@@ -89,6 +89,30 @@ class Jobs:
             self._insist_later(name)
         return self.view(name)
 
+    def resume(self, name: str) -> JobView:
+        """Let a job that failed or was stopped go on after its last whole epoch, from the start where it has none.
+
+        Raises Taken while it runs, Invalid where there is nothing left to do; what keeps it from starting fails it again.
+        """
+        folder = self.folder(name)
+        with self._starting:
+            status = self.status(name)
+            if status.state == "finished":
+                raise Invalid(f"The job “{name}” has finished.", "Train again with more epochs, or start a new job from its model.")
+            if not status.ended_already:
+                raise Taken(f"The job “{name}” is still running.", "Stop it first, or wait for its end.")
+            job = folder.job()
+            self.launcher.stop(name, GRACE)  # its last event is written, its process may take a moment more to end
+            folder.stop_file.unlink(missing_ok=True)
+            folder.add_event(Resumed())
+            try:
+                self.check(job.dataset_folder).refuse_errors()
+                self.launcher.launch(self._task(job, folder))
+            except Problem as problem:
+                folder.add_event(Failed(cause=problem.cause, cure=problem.cure))
+                raise
+        return self.view(name)
+
     def delete(self, name: str) -> None:
         """Remove an ended job with everything in its folder, its model too. Raises Taken while it runs."""
         folder = self.folder(name)
@@ -165,7 +189,8 @@ class Jobs:
         """A job that hangs does not read its stop file: the launcher ends it in the end, unless it is publishing its best."""
 
         def insist() -> None:
-            if self._folder(name).exists() and self.status(name).state in ("starting", "training"):
+            folder = self._folder(name)
+            if folder.exists() and folder.asked_to_stop() and self.status(name).state in ("starting", "training"):
                 self.launcher.stop(name, GRACE)
 
         timer = threading.Timer(MINUTES_TO_STOP * 60, insist)
@@ -180,10 +205,10 @@ def _died(status: JobStatus, pulse: Pulse) -> None:
         status.cause, status.cure = "The training ran out of memory and was ended.", "Choose a smaller batch size, crop or short side."
     elif pulse.exit_code is None:
         status.cause = "The training is gone, and nobody saw it end: its process or the machine was stopped."
-        status.cure = "Start it again; the log shows how far it came."
+        status.cure = "Resume it: it goes on after its last whole epoch."
     elif pulse.exit_code in ENDED_FROM_OUTSIDE:
         status.cause = "The training was ended from outside, for instance because Maskwright or the machine was stopped."
-        status.cure = "Start it again; the log shows how far it came."
+        status.cure = "Resume it: it goes on after its last whole epoch."
     else:
         status.cause = f"The training ended without a word, with exit code {pulse.exit_code}."
         status.cure = "The log's last lines may show why; exit code 137 or -9 often means that memory ran out."

@@ -146,6 +146,9 @@ class Backend:
     async def stop_job(self, name: str, keep_best: bool) -> None:
         await self._ask(self.docker_sdk, "POST", f"/v1/jobs/{quote(name, safe='')}/stop", json={"keep_best": keep_best})
 
+    async def resume_job(self, name: str) -> None:
+        await self._ask(self.docker_sdk, "POST", f"/v1/jobs/{quote(name, safe='')}/resume")
+
     async def delete_job(self, name: str) -> None:
         await self._ask(self.docker_sdk, "DELETE", f"/v1/jobs/{quote(name, safe='')}")
 

@@ -1,4 +1,4 @@
-"""Jobs: the list, and one job as it learns, live; stopping and deleting; what the browser follows while it runs."""
+"""Jobs: the list, and one job as it learns, live; stopping, resuming and deleting; what the browser follows while it runs."""
 
 from typing import Any
 from urllib.parse import quote
@@ -48,6 +48,12 @@ async def job(request: Request, backend: Asks, name: str) -> HTMLResponse:
 async def stop(request: Request, backend: Asks, name: str) -> Response:
     form = await request.form()
     await backend.stop_job(name, keep_best=form.get("keep_best") == "true")
+    return RedirectResponse(path_to(request, "job", name=name), status_code=303)
+
+
+@router.post("/{name}/resume", name="resume_job")
+async def resume(request: Request, backend: Asks, name: str) -> Response:
+    await backend.resume_job(name)
     return RedirectResponse(path_to(request, "job", name=name), status_code=303)
 
 

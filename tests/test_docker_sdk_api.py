@@ -149,6 +149,51 @@ def test_a_training_that_dies_without_a_word_is_failed_not_finished(api: TestCli
     assert status["cure"]
 
 
+def test_a_job_that_was_killed_or_stopped_goes_on_after_its_last_whole_epoch(api: TestClient, dataset: Path):
+    api.post("/v1/jobs", json={**MAJORITY, "name": "again", "dataset": "plates", "hyperparameters": {"epochs": 10_000}})
+    wait_for(lambda: api.get("/v1/jobs/again").json()["status"]["epoch"] > 1)
+    assert api.post("/v1/jobs/again/resume").status_code == 409  # it runs
+    api.app.state.jobs.launcher.stop("again", grace=0)
+    killed = wait_for(lambda: ended(api, "again"))["status"]["history"]
+    with open(api.app.state.jobs.folder("again").events_file, "a") as file:
+        file.write('{"event": "progr')  # a kill may leave a part of a line
+
+    resumed = api.post("/v1/jobs/again/resume").json()["status"]
+    assert resumed["state"] in ("starting", "training")
+    assert resumed["cause"] == ""
+    more = wait_for(lambda: further(api, "again", len(killed)))
+    api.post("/v1/jobs/again/stop", json={"keep_best": False})
+    assert wait_for(lambda: ended(api, "again"))["status"]["state"] == "stopped"
+
+    api.post("/v1/jobs/again/resume")
+    wait_for(lambda: further(api, "again", len(more)))
+    api.post("/v1/jobs/again/stop", json={"keep_best": True})
+    status = wait_for(lambda: ended(api, "again"))["status"]
+    assert status["state"] == "finished"
+    assert [scores["epoch"] for scores in status["history"]] == list(range(1, len(status["history"]) + 1))
+    assert status["history"][: len(killed)] == killed
+    assert api.post("/v1/jobs/again/resume").status_code == 400  # there is nothing left to do
+
+
+def further(api: TestClient, name: str, epochs: int) -> list[dict]:
+    """The history of a job once it has gone further than so many epochs."""
+    history = api.get(f"/v1/jobs/{name}").json()["status"]["history"]
+    return history if len(history) > epochs + 1 else []
+
+
+def test_a_job_that_cannot_go_on_says_why(api: TestClient, dataset: Path):
+    api.post("/v1/jobs", json={**MAJORITY, "name": "stuck", "dataset": "plates", "hyperparameters": {"epochs": 10_000}})
+    wait_for(lambda: api.get("/v1/jobs/stuck").json()["status"]["epoch"] > 1)
+    api.post("/v1/jobs/stuck/stop", json={"keep_best": False})
+    wait_for(lambda: ended(api, "stuck"))
+    (dataset / "labels" / "p0.png").unlink()
+    answer = api.post("/v1/jobs/stuck/resume")
+    assert answer.status_code == 400
+    status = api.get("/v1/jobs/stuck").json()["status"]
+    assert status["state"] == "failed"
+    assert status["cause"] == answer.json()["cause"]
+
+
 def test_jobs_are_found_again_by_a_service_that_starts_anew(api: TestClient, dataset: Path, settings: Settings):
     api.post("/v1/jobs", json={**MAJORITY, "name": "goeson", "dataset": "plates", "hyperparameters": {"epochs": 10_000}})
     wait_for(lambda: api.get("/v1/jobs/goeson").json()["status"]["epoch"] > 0)

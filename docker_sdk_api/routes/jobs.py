@@ -1,4 +1,4 @@
-"""/v1/jobs: start, follow, stop, delete."""
+"""/v1/jobs: start, follow, stop, resume, delete."""
 
 from typing import Annotated
 
@@ -48,6 +48,12 @@ def show(request: Request, name: str) -> JobView:
 def stop(request: Request, name: str, wish: StopWish) -> JobView:
     """Ask a job to stop after the step it is at, with the best model so far or without."""
     return _jobs(request).stop(name, wish.keep_best)
+
+
+@routes.post("/{name}/resume")
+def resume(request: Request, name: str) -> JobView:
+    """Let a failed or stopped job go on after its last whole epoch."""
+    return _jobs(request).resume(name)
 
 
 @routes.delete("/{name}", status_code=204)
