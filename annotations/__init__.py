@@ -7,7 +7,7 @@ formats/       fifteen ways to keep labelled pictures, one module each; shapes a
 importing      any of them → a dataset, all of it or nothing; exporting: a dataset → COCO or index masks
 archives       zip and tar, unpacked without trusting them; untrusted: names and errors that strangers cause
 augment        crops to learn from: cut, scaled, mirrored, recoloured; contact_sheet: to look at before a training
-whole_picture  from a picture of any size to a mask of the same size, in training's scoring and in serving alike
+whole_picture  from a picture of any size to a mask of the same size, in training's scoring and in serving alike; tiles: its large ones
 colours        the colours of classes, and masks drawn over pictures
 dummy          draws datasets/dummy_dataset
 """

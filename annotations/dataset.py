@@ -102,14 +102,27 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
-    """Any picture as upright RGB: EXIF orientation applied, 16-bit scaled to 8, transparency laid on white."""
+    """Any picture as upright RGB: EXIF orientation applied, more than 8 bits scaled to 8, transparency laid on white."""
     upright = ImageOps.exif_transpose(picture)
+    if upright.mode in ("I", "F"):
+        return Image.fromarray(_as_bytes(np.asarray(upright))).convert("RGB")
     if upright.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8)).convert("RGB")
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         layer = upright.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return upright.convert("RGB")
+
+
+def _as_bytes(values: np.ndarray) -> np.ndarray:
+    """Grey values of 32 bits as uint8. Their file does not say how far they reach: 1 (fractions), 255 or 65,535."""
+    known = np.nan_to_num(values.astype(np.float32), nan=0, posinf=0, neginf=0)
+    highest = known.max(initial=0)
+    if highest > 255:
+        known /= 256
+    elif highest <= 1 and values.dtype.kind == "f":
+        known *= 255
+    return known.clip(0, 255).astype(np.uint8)
 
 
 def read_picture(path: Path) -> np.ndarray:

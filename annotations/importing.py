@@ -54,6 +54,8 @@ def import_dataset(source: Path, destination: Path, format: str | None, choices:
         notes = [*found.notes, *more]
         if split is not None:
             (folder / SPLIT_FILE).write_text(split.model_dump_json(indent=2) + "\n", "utf-8")
+        for file in found.beside:
+            shutil.copyfile(file, folder / file.name)
         origin = {"format": found.format, "when": datetime.now(timezone.utc).isoformat(), "files": len(items), "notes": notes}
         (folder / "source.json").write_text(json.dumps(origin, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return Source(found.format, found.classes, items, notes)

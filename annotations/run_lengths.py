@@ -21,6 +21,20 @@ def counts_of(mask: np.ndarray) -> list[int]:
     return runs if len(runs) % 2 == 0 or runs[-1] else runs[:-1]
 
 
+def counts_of_part(part: np.ndarray, left: int, top: int, size: tuple[int, int]) -> list[int]:
+    """COCO's run lengths of a mask of (height, width) = size that is false but for a part of it, at that place."""
+    height, width = size
+    columns = np.pad(part.T, ((0, 0), (1, 1))).view(np.int8)
+    column, row = np.nonzero(np.diff(columns, axis=1))
+    # Runs begin and end in turn. One that ends at a column's foot where the next begins at its head is one with it.
+    edges = (left + column) * height + top + row
+    apart = np.flatnonzero(edges[2::2] != edges[1:-1:2])
+    begins, ends = edges[0::2][np.r_[0, apart + 1]], edges[1::2][np.r_[apart, -1]]
+    places = np.stack([begins, ends], axis=1).ravel()
+    runs = np.diff(np.r_[0, places, height * width]).tolist()
+    return runs if runs[-1] else runs[:-1]
+
+
 def mask_of_counts(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     """The mask of COCO's run lengths. Raises Invalid where they do not add up to the picture."""
     height, width = size

@@ -77,7 +77,11 @@ class Walk:
         self.page.locator(f"input[name=dataset][value='{dataset}']").check()
         self.look("dataset")
         self.press("Next: Settings")
-        self.page.locator(f"input[name=network][value='{network}']").check()
+        choice = self.page.locator(f"input[name=network][value='{network}']")
+        choice.wait_for(state="attached")
+        if not choice.is_visible():
+            self.page.locator("details.group", has=choice).locator("summary").click()
+        choice.check()
         self.look("settings")
         self.press("Next: Hyper-parameters")
         self.look("hyperparameters")

@@ -25,6 +25,8 @@ ENV MXNET_MKLDNN_ENABLED=${ONEDNN} MXNET_STORAGE_FALLBACK_LOG_VERBOSE=0
 COPY contracts /opt/maskwright/contracts
 COPY annotations /opt/maskwright/annotations
 COPY training_api /opt/maskwright/training_api
+# Weights that training_api/assets/networks.json selects come with the image: none as it is (docs/weights.md).
+RUN python -m training_api.weights --engine gluon --bake /opt/maskwright/training_api/assets/networks.json --to /opt/maskwright/weights
 
 WORKDIR /tmp
 ENTRYPOINT ["python"]

@@ -1,4 +1,4 @@
-"""`maskwright up | import | check | train | resume | predict | models`: what the pages do, for a terminal and for scripts."""
+"""`maskwright up | import | check | train | waggle | resume | predict | models`: what the pages do, for a terminal and for scripts."""
 
 import json
 import sys
@@ -13,9 +13,13 @@ from annotations.doctor.check import check_dataset
 from cli.follow import figures_of, follow
 from cli.importing import import_source, read_choices, sentences
 from cli.predict import predict_picture
+from cli.recommended import recommended
 from cli.services import run_services
+from cli.waggle import start_waggle
 from contracts.errors import Invalid, Problem
 from contracts.job import JobRequest
+from contracts.waggle import CONFIG_FILE, ImageType
+from contracts.weights import WeightsType
 from docker_sdk_api.app import create_launcher
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.settings import Settings
@@ -74,7 +78,11 @@ def train(
     settings: Annotated[list[str] | None, typer.Option("--set", help="A setting, such as --set learning_rate=0.001. Repeatable.")] = None,
     validation_share: Annotated[float, typer.Option(help="Share of the pictures kept aside to score the model.")] = 0.2,
     seed: Annotated[int, typer.Option()] = 0,
+    weights: Annotated[WeightsType, typer.Option(help="What the network starts from: see docs/weights.md.")] = "from_scratch",
+    weights_from: Annotated[str, typer.Option(help="Which classifier, or which earlier model, the weights are taken from.")] = "",
     gpu: Annotated[list[int] | None, typer.Option(help="A GPU's id. Repeatable. None: the CPU.")] = None,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Processes that learn together on the CPU: docs/parallel.md.")] = 1,
+    suited: Annotated[bool, typer.Option("--recommended", help="Settings that suit dataset and machine; --set goes over them.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     """Train a model. Exit code 0 only if one was published."""
@@ -82,6 +90,9 @@ def train(
     values = _settings(settings or [])
     if epochs is not None:
         values["epochs"] = epochs
+    if suited:
+        row, found = recommended(jobs, folder.resolve(), (engine, network, backbone), validation_share, gpu or [], console)
+        network, backbone, values = row.network, row.backbone, {**found, **values}
     network, backbone = network or DEFAULT_NETWORKS.get(engine, ("", ""))[0], backbone or DEFAULT_NETWORKS.get(engine, ("", ""))[1]
     request = JobRequest(
         name=name or _propose(folder.resolve().name, network),
@@ -90,8 +101,11 @@ def train(
         network=network,
         backbone=backbone,
         gpus=gpu or [],
+        processes=processes,
         validation_share=validation_share,
         seed=seed,
+        weights=weights,
+        weights_from=weights_from,
         hyperparameters=values,
     )
     jobs.start(request, folder.resolve())
@@ -106,6 +120,21 @@ def resume(
     """Let a job go on after its last whole epoch. Exit code 0 only if a model was published."""
     jobs = _jobs()
     jobs.resume(name)
+    _follow_to_the_end(jobs, name, as_json)
+
+
+@app.command()
+def waggle(
+    folder: Annotated[Path, typer.Argument(help="A folder of the Waggle FCN plugin: images/, labels/, class_names.list, config.list.")],
+    image_type: Annotated[ImageType, typer.Option("--image_type", "--image-type", help="What the labels hold.")],
+    config: Annotated[str, typer.Option(help="The folder's settings.")] = CONFIG_FILE,
+    seed: Annotated[int, typer.Option()] = 0,
+    gpu: Annotated[list[int] | None, typer.Option(help="A GPU's id. None: the CPU.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+) -> None:
+    """Train as the Waggle FCN plugin does, into MODEL-<output_dir>/ of the folder: see docs/waggle.md. A run that broke off goes on."""
+    jobs = _jobs()
+    name = start_waggle(jobs, folder.resolve(), config, image_type, seed, gpu or [], console)
     _follow_to_the_end(jobs, name, as_json)
 
 

@@ -11,7 +11,7 @@ from annotations.colours import overlay as draw_overlay
 from annotations.dataset import read_picture
 from contracts.errors import Invalid
 from contracts.model import MODEL_FILE
-from inference_api.routes import index_png
+from inference_api.png import write_png
 from inference_api.settings import Settings
 from inference_api.store import LoadedModel, Store, load_model
 
@@ -25,7 +25,8 @@ def predict_picture(model: str, picture: Path, out: Path | None, overlay: Path |
     loaded = _load(model)
     reading = loaded.read(pixels)
     if out is not None:
-        index_png(reading, loaded.model).save(out)
+        with open(out, "wb") as file:
+            write_png(file, reading.mask.shape, [reading.mask], loaded.model.palette)
     if overlay is not None:
         Image.fromarray(draw_overlay(pixels, reading.mask, loaded.model.palette)).save(overlay)
     counts = np.bincount(reading.mask.ravel(), minlength=len(loaded.model.classes))

@@ -2,9 +2,12 @@
 
 Problem
 ├── Invalid       400  what was asked cannot be done as asked
+│   └── TooLarge  413  it has more bytes or pixels than are taken
 ├── NotFound      404  there is no such thing
 ├── Taken         409  the name or the port belongs to something else
+├── Busy          429  too many ask at this moment
 ├── Unavailable   503  something this needs is not there at the moment
+├── Late          504  it was not done before its deadline
 └── Broken        500  a promise of the product was not kept
 """
 
@@ -28,6 +31,10 @@ class Invalid(Problem):
     status = 400
 
 
+class TooLarge(Invalid):
+    status = 413
+
+
 class NotFound(Problem):
     status = 404
 
@@ -36,8 +43,22 @@ class Taken(Problem):
     status = 409
 
 
+class Busy(Problem):
+    """`seconds`: after so many it is worth asking again."""
+
+    status = 429
+
+    def __init__(self, cause: str, cure: str, seconds: int = 1) -> None:
+        super().__init__(cause, cure)
+        self.seconds = seconds
+
+
 class Unavailable(Problem):
     status = 503
+
+
+class Late(Problem):
+    status = 504
 
 
 class Broken(Problem):

@@ -59,6 +59,14 @@ class EpochDone(_Event):
     scores: EpochScores
 
 
+class EndedEarly(_Event):
+    """The training ends after this epoch, before its last one, and why: nothing better came for as long as it had patience."""
+
+    event: Literal["ended_early"] = "ended_early"
+    epoch: int
+    message: str
+
+
 class TestScored(_Event):
     """The best weights against the pictures that were kept for the end, once."""
 
@@ -101,7 +109,7 @@ class Failed(_Event):
     cure: str
 
 
-Event = Started | Resumed | Stage | Progress | EpochDone | TestScored | Preview | Warned | Finished | Stopped | Failed
+Event = Started | Resumed | Stage | Progress | EpochDone | EndedEarly | TestScored | Preview | Warned | Finished | Stopped | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
@@ -136,6 +144,10 @@ def _apply(status: JobStatus, event: Event) -> None:
             status.history.append(event.scores)
             if event.scores.best:
                 status.best = event.scores
+        case EndedEarly():
+            status.epochs = event.epoch  # there will be no more: what is shown is complete
+            if event.message not in status.warnings:  # said again where the training was broken off after it
+                status.warnings.append(event.message)
         case TestScored():
             status.test = event.test_scores
         case Preview():

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.hyperparameters import Hyperparameters
+from contracts.waggle import WaggleRun
+from contracts.weights import WeightsType
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 NAME_RULE = "A name has 1 to 64 letters, digits, dots, dashes and underscores, and starts with a letter or a digit."
@@ -25,8 +27,10 @@ class JobRequest(BaseModel):
     engine: str = Field("pytorch", description="Which framework trains: see /v1/networks.")
     network: str = "unet"
     backbone: str = "resnet18"
-    weights: Literal["from_scratch"] = Field("from_scratch", description="What the network starts from.")
+    weights: WeightsType = Field("from_scratch", description="What the network starts from: see /v1/weights.")
+    weights_from: str = Field("", description="Which classifier, or which earlier model; of pre-trained weights, which of several.")
     gpus: list[int] = Field([], description="GPUs to train on, by id. Empty: the CPU.")
+    processes: int = Field(1, ge=1, le=256, description="Processes that learn together on the CPU. On GPUs it is the number of GPUs.")
     validation_share: float = Field(0.2, gt=0, lt=1, description="Share of the pictures kept aside to score the model.")
     seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same split and the same training.")
     hyperparameters: dict[str, Any] = {}
@@ -36,9 +40,17 @@ class Job(JobRequest):
     """A job as it is written to job.json: the request, complete and checked, and where its pictures lie."""
 
     dataset_folder: Path
+    weights_folder: Path | None = Field(None, description="The classifier's folder, or the earlier job's, that `weights_from` names.")
     created: datetime
     dataset_fingerprint: str = Field("", description="Of the dataset as it was when the job was started.")
+    waggle: WaggleRun | None = Field(None, description="Of a run of a Waggle folder: see docs/waggle.md.")
     hyperparameters: Hyperparameters  # type: ignore[assignment]  # complete here, a part in the request
+
+    @property
+    def together(self) -> int:
+        """How many processes learn it on this machine: the pytorch engine takes one for each GPU, every other engine is one,
+        and so is a run of a Waggle folder, whose steps are the plugin's."""
+        return (len(self.gpus) or self.processes) if self.engine == "pytorch" and self.waggle is None else 1
 
 
 class EpochScores(BaseModel):

@@ -3,11 +3,14 @@
 job.json        what was asked                            docker_sdk_api, once
 stop            somebody asked it to stop                 docker_sdk_api
 split.json      which picture teaches, which one scores   the training job, once
+weights.json    what its first weights came from          the training job, once
 events.jsonl    what happened, one JSON object a line     the training job, append only; docker_sdk_api while none runs
 train.log       what it printed                           the launcher
 task.json       how to find the running task again        the launcher
 log.csv         figures per step and epoch                the training job
 previews/       validation pictures per epoch             the training job
+tensorboard/    the same figures, for TensorBoard         the training job
+mlflow.json     its run, where an MLflow server is told   the training job, once
 last/  best/    weights and everything needed to go on    the training job, each replaced by rename
 model/          what is served and downloaded             the training job, last, by rename: there = servable
 """
@@ -60,11 +63,14 @@ class JobFolder:
         self.job_file = path / "job.json"
         self.stop_file = path / "stop"
         self.split_file = path / "split.json"
+        self.weights_file = path / "weights.json"
         self.events_file = path / "events.jsonl"
         self.log_file = path / "train.log"
         self.task_file = path / "task.json"
         self.figures_file = path / "log.csv"
         self.previews = path / "previews"
+        self.tensorboard = path / "tensorboard"
+        self.mlflow_file = path / "mlflow.json"
         self.last = path / "last"
         self.best = path / "best"
         self.model = path / "model"

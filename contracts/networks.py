@@ -3,9 +3,10 @@
 An engine is available where its packages are; that is asked of the machine (docker_sdk_api/machine.py), not said here.
 """
 
+from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, computed_field
 
 from contracts.errors import Invalid
 
@@ -14,11 +15,19 @@ ENGINES = {
     "gluon": "GluonCV on MXNet: the networks of the GluonCV training GUI. Its upstream is frozen.",
     "majority": "Always answers the commonest class: what “no better than nothing” scores. Trains in seconds.",
 }
+LIGHT, MEDIUM = 10, 30
+"""Up to so many GFLOPs a network is light, up to so many it is medium."""
 
 
 class Network(BaseModel):
-    """A row of the catalogue. `parameters` in millions (None: depends on the classes only); `seconds` is one training
-    step on one crop of 256 × 256 pixels on two AVX2 cores, measured (docs/networks.md)."""
+    """A row of the catalogue.
+
+    `parameters` in millions, with two classes; `gflops`: 10⁹ multiplications and additions, each counted, to read one picture of
+    256 × 256 pixels (0: nobody counted); `seconds`: one training step on one crop of that size in float32 on two cores with AVX2,
+    measured (docs/networks.md, benchmarks/networks.py). `recommended`: for whom, "" for most. `weights_licence`: licence and name of
+    the weights that `pre_trained` fetches, "" where there are none. `smallest_crop`: below it the deepest feature map is one
+    pixel, and nothing is learnt.
+    """
 
     engine: str
     network: str
@@ -26,26 +35,188 @@ class Network(BaseModel):
     title: str
     advice: str
     parameters: float
+    gflops: float = 0
     seconds: float
+    recommended: str = ""
     multiple_of: int = 32
+    smallest_crop: int = 32
+    weights_licence: str = ""
     defaults: dict[str, Any] = {}
 
     @property
     def key(self) -> str:
         return f"{self.engine}/{self.network}/{self.backbone}"
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def group(self) -> str:
+        """Where a table puts it: light, medium or heavy, and for the other engines their name."""
+        if self.engine != "pytorch":
+            return self.engine
+        return "light" if self.gflops <= LIGHT else "medium" if self.gflops <= MEDIUM else "heavy"
+
+    def refuse_small_crop(self, crop: int) -> None:
+        """Raises Invalid where a crop is too small for this network."""
+        if crop < self.smallest_crop:
+            raise Invalid(
+                f"A crop of {crop} pixels is too small for {self.title}: its deepest feature map would be a single pixel.",
+                f"Set crop to {self.smallest_crop} or more, or take another network.",
+            )
+
+
+FAMILIES = {
+    "unet": "U-Net",
+    "unetplusplus": "U-Net++",
+    "fpn": "FPN",
+    "pspnet": "PSPNet",
+    "deeplabv3plus": "DeepLabV3+",
+    "upernet": "UPerNet",
+    "segformer": "SegFormer’s decoder",
+    "fcn": "FCN",
+    "deeplabv3": "DeepLabV3",
+    "lraspp": "LR-ASPP",
+}
+MULTIPLES = {"unet/resnet18": 16, "fcn": 8, "deeplabv3": 16, "lraspp": 16, "pspnet": 8, "deeplabv3plus": 16}
+TORCHVISION = "BSD-3-Clause (torchvision, ImageNet-1k)"
+WHOLE = "BSD-3-Clause (torchvision, the whole network: COCO with the classes of Pascal VOC)"
+BACKBONES = {
+    "resnet18": ("ResNet-18", TORCHVISION),
+    "resnet34": ("ResNet-34", TORCHVISION),
+    "resnet50": ("ResNet-50", TORCHVISION),
+    "resnet101": ("ResNet-101", TORCHVISION),
+    "mobilenet_v2": ("MobileNetV2", TORCHVISION),
+    "mobilenet_v3_large": ("MobileNetV3-Large", "Apache-2.0 (timm, ImageNet-1k)"),
+    "mobilenet_v4_medium": ("MobileNetV4-Medium", "Apache-2.0 (timm, ImageNet-1k)"),
+    "efficientnet_b0": ("EfficientNet-B0", "Apache-2.0 (timm, ImageNet-1k)"),
+    "efficientnet_b3": ("EfficientNet-B3", "Apache-2.0 (timm, ImageNet-1k)"),
+    "convnext_nano": ("ConvNeXt-Nano", "Apache-2.0 (timm, ImageNet-12k, then 1k)"),
+    "convnext_tiny": ("ConvNeXt-Tiny", "Apache-2.0 (timm, ImageNet-12k, then 1k)"),
+    "convnext_small": ("ConvNeXt-Small", "Apache-2.0 (timm, ImageNet-12k, then 1k)"),
+    "pvt_v2_b0": ("PVTv2-B0", "Apache-2.0 (timm, ImageNet-1k)"),
+    "pvt_v2_b2": ("PVTv2-B2", "Apache-2.0 (timm, ImageNet-1k)"),
+}
+"""Of the pytorch engine: what people call it, and whose weights it starts from. None is here whose licence forbids commercial use."""
+GENTLE = ("convnext", "pvt")
+"""Backbones with layer norm or attention, which a large learning rate ruins."""
+
+
+def _pytorch(key: str, parameters: float, gflops: float, seconds: float, advice: str, recommended: str = "", **defaults: Any) -> Network:
+    """A row of the pytorch engine from its network/backbone and its figures; `defaults` beside those of its size."""
+    network, backbone = key.split("/")
+    name, licence = BACKBONES[backbone]
+    first = key == "unet/resnet18"
+    usual: dict[str, Any] = {"short_side": 480, "crop": 256, "crops_per_picture": 2, "epochs": 16}
+    usual |= {"learning_rate": 0.0003 if backbone.startswith(GENTLE) else 0.001 if gflops <= MEDIUM else 0.0005}
+    usual |= {"batch_size": 8 if gflops <= MEDIUM else 4}
+    return Network(
+        engine="pytorch",
+        network=network,
+        backbone=backbone,
+        title=f"{FAMILIES[network]} on {name}",
+        advice=advice,
+        parameters=parameters,
+        gflops=gflops,
+        seconds=seconds,
+        recommended=recommended,
+        multiple_of=MULTIPLES.get(key, MULTIPLES.get(network, 32)),
+        smallest_crop=32 if first else 64,
+        weights_licence=WHOLE if network in ("fcn", "deeplabv3", "lraspp") else licence,
+        defaults={} if first else usual | defaults,
+    )
+
 
 CATALOGUE = (
-    Network(
-        engine="pytorch",
-        network="unet",
-        backbone="resnet18",
-        title="U-Net on ResNet-18",
-        advice="The one to start with: learns from a few dozen pictures, no GPU needed.",
-        parameters=3.6,
-        seconds=0.27,
-        multiple_of=16,
+    _pytorch(
+        "unet/resnet18",
+        3.57,
+        8.53,
+        0.22,
+        "The one to start with: learns from a few dozen pictures, no GPU needed.",
+        "Small dataset, no GPU",
     ),
+    _pytorch(
+        "unet/efficientnet_b0",
+        5.83,
+        5.78,
+        0.24,
+        "More detail than the cut-down U-Net where pre-trained weights can be had.",
+        "Pre-trained, no GPU",
+    ),
+    _pytorch(
+        "lraspp/mobilenet_v3_large",
+        3.22,
+        0.98,
+        0.11,
+        "The fewest computations of all: for small computers and many pictures a second. Coarse edges.",
+        "Fastest answers",
+    ),
+    _pytorch(
+        "deeplabv3plus/resnet50",
+        26.68,
+        18.28,
+        0.57,
+        "A sound choice for most things, from street scenes to aerial pictures.",
+        "All-rounder on one GPU",
+    ),
+    _pytorch(
+        "upernet/convnext_tiny",
+        37.04,
+        38.21,
+        1.16,
+        "Modern backbone, all scales put together: takes time and pays with quality.",
+        "Best quality on one GPU",
+    ),
+    _pytorch("deeplabv3plus/mobilenet_v2", 4.38, 2.97, 0.2, "Wide context at little cost; known from many phones."),
+    _pytorch(
+        "segformer/pvt_v2_b0",
+        3.81,
+        3.79,
+        0.17,
+        "The smallest with attention: sees the whole picture at once. Wants pre-trained weights.",
+    ),
+    _pytorch("fpn/mobilenet_v3_large", 4.89, 4.57, 0.2, "Things of very different sizes, at little cost."),
+    _pytorch("deeplabv3/mobilenet_v3_large", 11.02, 4.91, 0.2, "Starts from a whole network that knows twenty everyday things."),
+    _pytorch("segformer/mobilenet_v4_medium", 7.86, 5.31, 0.26, "A simple decoder on a quick backbone: a good start for serving on a CPU."),
+    _pytorch("unet/mobilenet_v3_large", 6.69, 6.15, 0.22, "Fine edges at little cost."),
+    _pytorch(
+        "deeplabv3plus/efficientnet_b3",
+        11.09,
+        5.93,
+        0.42,
+        "Few parameters and few computations for its quality; slower than they promise.",
+    ),
+    _pytorch("fpn/efficientnet_b3", 11.88, 6.45, 0.35, "Things of very different sizes, few parameters."),
+    _pytorch("unet/efficientnet_b3", 12.56, 7.5, 0.36, "Fine edges with few parameters: often seen in winning entries of contests."),
+    _pytorch("unetplusplus/efficientnet_b0", 6.07, 8.07, 0.31, "U-Net with denser connections: small things, thin lines."),
+    _pytorch("segformer/convnext_nano", 15.52, 8.85, 0.34, "A modern backbone under a simple decoder. Wants pre-trained weights."),
+    _pytorch(
+        "segformer/pvt_v2_b2",
+        25.38,
+        13.04,
+        0.46,
+        "Attention at full strength, close to SegFormer-B2, without its non-commercial weights.",
+    ),
+    _pytorch("fpn/resnet50", 26.12, 15.57, 0.45, "Things of very different sizes, on the best-known backbone."),
+    _pytorch("unet/resnet34", 24.44, 15.65, 0.39, "The classic U-Net of contests, with all five stages."),
+    _pytorch("deeplabv3plus/resnet34", 22.44, 15.77, 0.42, "Wide context and clean edges at a middling cost."),
+    _pytorch("unet/convnext_tiny", 31.93, 17.87, 0.52, "Fine edges on a modern backbone. Wants pre-trained weights."),
+    _pytorch("unet/resnet50", 32.52, 21.28, 0.66, "Fine edges on the best-known backbone."),
+    _pytorch("pspnet/resnet18", 11.97, 25.16, 0.52, "Whole-scene context at a quarter of the cost of its big brother; coarse edges."),
+    _pytorch("deeplabv3plus/resnet101", 45.67, 27.98, 0.86, "Deeper than the all-rounder: for datasets of thousands of pictures."),
+    _pytorch("unetplusplus/resnet34", 26.08, 36.79, 1.05, "Small things and thin lines, as in medicine; pays for it in time."),
+    _pytorch("upernet/resnet50", 37.28, 38.25, 1.21, "All scales put together on the best-known backbone."),
+    _pytorch("upernet/convnext_small", 58.68, 49.26, 1.44, "The largest here by quality of its backbone: for a GPU with time to spare."),
+    _pytorch("pspnet/resnet50", 29.81, 54.25, 1.21, "Whole-scene context, as published: rooms, streets, land cover."),
+    _pytorch("fcn/resnet50", 32.95, 69.16, 1.56, "Starts from a whole network that knows twenty everyday things. Slow without a GPU."),
+    _pytorch(
+        "deeplabv3/resnet50",
+        39.63,
+        81.78,
+        1.66,
+        "Wide context at full depth; starts from a whole network that knows twenty everyday things.",
+    ),
+    _pytorch("fcn/resnet101", 51.94, 107.95, 2.53, "Deeper FCN: for datasets of thousands of pictures, on a GPU."),
+    _pytorch("deeplabv3/resnet101", 58.63, 120.57, 2.51, "The most computations here: thousands of pictures, a GPU and patience."),
     Network(
         engine="gluon",
         network="fastscnn",
@@ -82,9 +253,23 @@ CATALOGUE = (
 
 
 def find_network(engine: str, network: str, backbone: str) -> Network:
-    """The row of the catalogue. Raises Invalid with what there is to choose from."""
+    """The row of the catalogue. Raises Invalid with what comes nearest and what there is to choose from."""
     for row in CATALOGUE:
         if (row.engine, row.network, row.backbone) == (engine, network, backbone):
             return row
-    known = ", ".join(row.key for row in CATALOGUE)
-    raise Invalid(f"There is no network {engine}/{network}/{backbone}.", f"Choose one of: {known}.")
+    asked = f"{engine}/{network}/{backbone}"
+    raise Invalid(f"There is no network {asked}.", _choices(asked, engine, network))
+
+
+def _choices(asked: str, engine: str, network: str) -> str:
+    """What may have been meant, then the backbones of the network, or the networks of the engine, or the engines."""
+    nearest = get_close_matches(asked, [row.key for row in CATALOGUE], n=3)
+    backbones = [row.backbone for row in CATALOGUE if (row.engine, row.network) == (engine, network)]
+    networks = dict.fromkeys(row.network for row in CATALOGUE if row.engine == engine)
+    if backbones:
+        choices = f"{engine}/{network} is there on: {', '.join(backbones)}."
+    elif networks:
+        choices = f"The networks of {engine} are: {', '.join(networks)}."
+    else:
+        choices = f"The engines are: {', '.join(ENGINES)}."
+    return f"Did you mean {' or '.join(nearest)}? {choices}" if nearest else choices

@@ -12,7 +12,7 @@ from docker_sdk_api.imports import Imports
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.launchers import Launcher
 from docker_sdk_api.machine import VERSION, engine_python
-from docker_sdk_api.routes import augmented, datasets, imports, jobs, machine, models, uploads
+from docker_sdk_api.routes import augmented, datasets, imports, jobs, machine, models, recommend, uploads, weights
 from docker_sdk_api.settings import Settings
 from docker_sdk_api.uploads import Uploads
 
@@ -26,7 +26,7 @@ def create_app(settings: Settings) -> FastAPI:
     limits = Limits(total=settings.largest_unpacked, ratio=settings.largest_unpacked_ratio)
     app.state.imports = Imports(settings.datasets.resolve(), app.state.uploads, limits)
     app.state.jobs = Jobs(settings, create_launcher(settings), app.state.datasets.check)
-    for module in (augmented, datasets, imports, machine, jobs, models, uploads):
+    for module in (augmented, datasets, imports, machine, jobs, models, recommend, uploads, weights):
         app.include_router(module.routes)
 
     @app.exception_handler(Problem)

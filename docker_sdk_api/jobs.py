@@ -15,9 +15,11 @@ from contracts.job import Job, JobRequest, JobStatus, JobView
 from contracts.job_folder import JobFolder
 from contracts.model import Model, read_model
 from contracts.networks import find_network
+from contracts.waggle import WaggleRun
 from docker_sdk_api.launchers import Launcher, Pulse, Task
 from docker_sdk_api.machine import list_engines, list_gpus
 from docker_sdk_api.settings import Settings
+from docker_sdk_api.weights import add_weights, check_weights
 
 GRACE = 10.0
 """Seconds that a task has to end by itself once it was told to stop."""
@@ -39,12 +41,12 @@ class Jobs:
         self._starting = threading.Lock()
         self._fingerprints: dict[Path, tuple[float, str]] = {}
 
-    def start(self, request: JobRequest, dataset_folder: Path) -> JobView:
-        """Check all that can be known beforehand, write the job down, and launch it.
+    def start(self, request: JobRequest, dataset_folder: Path, waggle: WaggleRun | None = None) -> JobView:
+        """Check all that can be known beforehand, write the job down, and launch it; as a run of a Waggle folder where one is given.
 
         Raises Invalid, Taken or Unavailable; then nothing is left behind.
         """
-        job = self._complete(request, dataset_folder)
+        job = self._complete(request, dataset_folder).model_copy(update={"waggle": waggle})
         folder = self._folder(request.name)
         with self._starting:
             if folder.path.exists():
@@ -148,7 +150,8 @@ class Jobs:
 
     def _complete(self, request: JobRequest, dataset_folder: Path) -> Job:
         network = find_network(request.engine, request.network, request.backbone)
-        settings = read_hyperparameters(request.hyperparameters, network.defaults)
+        settings = read_hyperparameters(request.hyperparameters, network.defaults, request.engine)
+        network.refuse_small_crop(settings.crop)
         state = next(state for state in list_engines(self.settings, self.launcher) if state.engine == request.engine)
         if not state.available:
             raise Invalid(f"The engine {request.engine} is not available. {state.cause}", state.cure)
@@ -157,11 +160,15 @@ class Jobs:
         if missing:
             have = ", ".join(map(str, sorted(known))) or "none"
             raise Invalid(f"There is no GPU {', '.join(map(str, missing))} (there is: {have}).", "Choose the CPU or a GPU that is there.")
+        weights_folder = check_weights(request, network, self.settings)
         report = self.check(dataset_folder)
         report.refuse_errors()
         given = request.model_dump(exclude={"hyperparameters"})
-        facts = {"dataset_folder": dataset_folder, "dataset_fingerprint": report.fingerprint, "created": now()}
-        return Job(**given, **facts, hyperparameters=settings)
+        folders = {"dataset_folder": dataset_folder, "weights_folder": weights_folder}
+        facts = {**folders, "dataset_fingerprint": report.fingerprint, "created": now()}
+        job = Job(**given, **facts, hyperparameters=settings)
+        _refuse_processes(job)
+        return job
 
     def _dataset_changed(self, job: Job) -> bool:
         """Whether the dataset's fingerprint is another one than at the start; asked of the disk at most every few seconds."""
@@ -174,16 +181,18 @@ class Jobs:
         return present not in ("", job.dataset_fingerprint)
 
     def _task(self, job: Job, folder: JobFolder) -> Task:
-        return Task(
+        task = Task(
             job_id=job.name,
             runtime=job.engine,
             arguments=["-m", "training_api", str(folder.path.resolve())],
             folder=folder.path.resolve(),
             read_only=[job.dataset_folder],
+            writable=[job.waggle.folder] if job.waggle else [],
             gpus=job.gpus,
             # Threads that wait must not spin: on a machine that does anything else besides, spinning costs up to half the speed.
             environment={"OMP_WAIT_POLICY": "PASSIVE"},
         )
+        return add_weights(task, job, self.settings)
 
     def _insist_later(self, name: str) -> None:
         """A job that hangs does not read its stop file: the launcher ends it in the end, unless it is publishing its best."""
@@ -196,6 +205,20 @@ class Jobs:
         timer = threading.Timer(MINUTES_TO_STOP * 60, insist)
         timer.daemon = True
         timer.start()
+
+
+def _refuse_processes(job: Job) -> None:
+    """Raises Invalid where a job cannot be learnt by as many processes as were asked for."""
+    if job.processes not in (1, job.together):
+        if job.engine != "pytorch":
+            raise Invalid(f"The engine {job.engine} learns in one process.", "Leave `processes` at 1, or choose the engine pytorch.")
+        raise Invalid("On GPUs there is one process for each of them.", "Leave `processes` at 1, and choose as many GPUs as you want.")
+    crops, parts = job.hyperparameters.batch_size, job.hyperparameters.accumulate
+    if job.together > crops // parts:
+        raise Invalid(
+            f"{job.together} processes cannot share a batch of {crops}{f' in {parts} parts' if parts > 1 else ''}.",
+            "Choose a larger batch size, or fewer processes.",
+        )
 
 
 def _died(status: JobStatus, pulse: Pulse) -> None:

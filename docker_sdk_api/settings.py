@@ -11,13 +11,20 @@ HERE = Path(__file__).resolve().parent.parent
 class Settings(BaseSettings):
     """Every variable has the name of its field in capitals, such as SDK_PORT."""
 
-    model_config = SettingsConfigDict(frozen=True)
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
     sdk_host: str = "127.0.0.1"
     sdk_port: int = 4222
     launcher: Literal["process", "container"] = "process"
     datasets: Path = HERE / "datasets"
     checkpoints: Path = HERE / "checkpoints"
+    classifiers: Path = HERE / "classifiers"
+    weights: Path = HERE / "weights"
+    """Where fetched weights are kept."""
+    weights_mirror: Path | None = None
+    """Another folder with such files, that is only read."""
+    weights_url: str = ""
+    """Where to fetch them instead of their own servers, by the same paths."""
     task_python: Path = HERE / ".venv" / "bin" / "python"
     """The process launcher's interpreter for the engines pytorch and majority."""
     gluon_task_python: Path = HERE / ".venv-gluon" / "bin" / "python"

@@ -32,6 +32,7 @@ class Machine(BaseModel):
 
     cores: int
     processor: str
+    bfloat16: bool = False
     memory_total: int
     memory_free: int
     disk_free: int
@@ -47,6 +48,36 @@ class NetworkChoice(Network):
     available: bool
     cause: str = ""
     cure: str = ""
+
+
+class Recommended(BaseModel):
+    """A setting's recommended value, the network's own default, and why as a sentence."""
+
+    setting: str
+    value: Any
+    usual: Any
+    reason: str
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.value != self.usual)
+
+
+class WaggleStart(BaseModel):
+    """The network and the settings that a config.list of the Waggle FCN plugin asks for."""
+
+    network: str
+    settings: dict[str, Any]
+
+
+class Recommendation(BaseModel):
+    """The network to take for a dataset and why, the settings for the network that was asked about, and, where a config.list of
+    the Waggle FCN plugin lies with the dataset, what it asks for."""
+
+    network: str
+    reason: str
+    settings: list[Recommended]
+    waggle: WaggleStart | None = None
 
 
 class DatasetRow(BaseModel):

@@ -13,13 +13,25 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from annotations.doctor.findings import PairView
-from contracts.errors import Broken, Invalid, NotFound, Problem, Taken, Unavailable
+from contracts.errors import Broken, Invalid, NotFound, Problem, Taken, TooLarge, Unavailable
 from contracts.job import JobRequest, JobView
 from contracts.model import Model
-from gui.answers import Change, Checking, DatasetReport, DatasetRow, Format, ImportState, Machine, NetworkChoice, Segments
+from contracts.weights import WeightsChoice
+from gui.answers import (
+    Change,
+    Checking,
+    DatasetReport,
+    DatasetRow,
+    Format,
+    ImportState,
+    Machine,
+    NetworkChoice,
+    Recommendation,
+    Segments,
+)
 
 PASSED_ON = ("content-type", "content-length", "content-disposition", "content-encoding", "cache-control", "etag", "last-modified")
-PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Invalid, NotFound, Taken, Unavailable, Broken)}
+PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Invalid, TooLarge, NotFound, Taken, Unavailable, Broken)}
 PATIENCE = httpx.Timeout(10, read=120)
 """Seconds: checking a large dataset reads every picture of it."""
 FOR_EVER = httpx.Timeout(10, read=None)
@@ -48,6 +60,16 @@ class Backend:
 
     async def networks(self) -> list[NetworkChoice]:
         return TypeAdapter(list[NetworkChoice]).validate_python(await self._read("/v1/networks"))
+
+    async def weights(self, network: str) -> list[WeightsChoice]:
+        """What a network (engine/network/backbone) can start from."""
+        return TypeAdapter(list[WeightsChoice]).validate_python(await self._read("/v1/weights", {"network": network}))
+
+    async def recommendation(self, dataset: str, network: str, validation_share: float, gpus: Sequence[str]) -> Recommendation:
+        """Which network to take, and the settings for `network`; of "" for the one to take."""
+        words = {"dataset": dataset, "network": network, "validation_share": str(validation_share), "gpus": list(gpus)}
+        answer = await self._ask(self.docker_sdk, "GET", "/v1/recommendation", params=words)
+        return Recommendation.model_validate(answer.json())
 
     async def datasets(self) -> list[DatasetRow]:
         return TypeAdapter(list[DatasetRow]).validate_python(await self._read("/v1/datasets"))

@@ -67,6 +67,11 @@ def exact(moment: datetime | None) -> str:
     return NONE if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def short(value: float | None) -> str:
+    """With two digits that mean something: 0.268 → 0.27, 33.04 → 33"""
+    return NONE if value is None else f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
 def setting(value: object) -> str:
     """A setting's value as it is typed: 0.0020 → 0.002, True → true"""
     if isinstance(value, bool):
@@ -93,5 +98,5 @@ def polyline(values: Sequence[float | None], width: float = 100, height: float =
 
 FILTERS = {
     "score": score, "share": share, "count": count, "size": size, "duration": duration, "ago": ago, "exact": exact,
-    "setting": setting, "colour": colour, "polyline": polyline,
+    "short": short, "setting": setting, "colour": colour, "polyline": polyline,
 }  # fmt: skip

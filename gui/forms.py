@@ -12,54 +12,67 @@ from pydantic import ValidationError
 
 from contracts.hyperparameters import Hyperparameters, describe_hyperparameters
 from contracts.job import NAME_PATTERN, Job, JobRequest
+from contracts.weights import WeightsChoice
 from gui.answers import NetworkChoice
 from gui.figures import setting
 
 SETTING = "set."
+ORIGIN = "from."
+WORDS = ("dataset", "network", "name", "validation", "seed", "preset", "weights", "weights_from")
 LARGEST_SEED = 2**31 - 1
 KNOWN = {row["name"]: row for row in describe_hyperparameters()}
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A training being put together, as typed. `validation` is in per cent; `settings` holds what differs from the network's defaults."""
+    """A training being put together, as typed. `validation` is in per cent; `settings` holds what differs from the preset:
+    the recommended values, or with the preset "own" the network's defaults. `gpus` of None: nobody has chosen yet."""
 
     dataset: str = ""
     network: str = ""
     name: str = ""
     validation: str = "20"
     seed: str = "0"
-    gpus: tuple[str, ...] = ()
+    preset: str = ""
+    weights: str = ""
+    weights_from: str = ""
+    gpus: tuple[str, ...] | None = None
     settings: dict[str, str] = field(default_factory=dict)
 
     def pairs(self, *left_out: str) -> list[tuple[str, str]]:
         """Everything chosen, as fields of a form or words of an address, but for the fields that a step shows itself."""
-        words = [(name, getattr(self, name)) for name in ("dataset", "network", "name", "validation", "seed")]
-        words += [("gpus", gpu) for gpu in self.gpus]
-        kept = [(name, value) for name, value in words if value and name not in left_out]
+        words = [(name, getattr(self, name)) for name in WORDS if getattr(self, name)]
+        if self.gpus is not None:
+            words += [("gpus", gpu) for gpu in self.gpus or [""]]
+        kept = [(name, value) for name, value in words if name not in left_out]
         if "settings" in left_out:
             return kept
         return kept + [(SETTING + name, value) for name, value in self.settings.items()]
 
-    def without_defaults(self, defaults: dict[str, Any]) -> "Draft":
-        """Only what differs: a value that equals the network's own follows it when another network is chosen."""
-        return replace(self, settings={name: text for name, text in self.settings.items() if not _same(text, defaults[name])})
+    def without(self, preset: dict[str, Any]) -> "Draft":
+        """Only what differs: a value that equals the preset's follows it when another network or dataset is chosen."""
+        return replace(self, settings={name: text for name, text in self.settings.items() if not _same(text, preset[name])})
 
 
 def read_draft(pairs: Iterable[tuple[str, str]]) -> Draft:
     """From an address or a form. An empty field stands for the default; what is not known is passed over."""
     words: dict[str, str] = {}
-    gpus: list[str] = []
+    gpus: list[str] | None = None
+    origins: dict[str, str] = {}
     settings: dict[str, str] = {}
     for name, value in pairs:
         text = value.strip()
         if name == "gpus":
-            gpus.append(text)
+            gpus = [*(gpus or []), *([text] if text else [])]
+        elif name.startswith(ORIGIN):
+            origins[name.removeprefix(ORIGIN)] = text
         elif name.startswith(SETTING) and name.removeprefix(SETTING) in KNOWN and text:
             settings[name.removeprefix(SETTING)] = text
-        elif name in ("dataset", "network", "name", "validation", "seed") and text:
+        elif name in WORDS and text:
             words[name] = text
-    return Draft(**words, gpus=tuple(dict.fromkeys(gpus)), settings=settings)
+    if origins:  # a list for every kind of weights, of which the chosen kind's counts
+        words["weights_from"] = origins.get(words.get("weights", ""), "")
+    return Draft(**words, gpus=None if gpus is None else tuple(dict.fromkeys(gpus)), settings=settings)
 
 
 def draft_of(job: Job, defaults: dict[str, Any]) -> Draft:
@@ -70,31 +83,48 @@ def draft_of(job: Job, defaults: dict[str, Any]) -> Draft:
         network=f"{job.engine}/{job.network}/{job.backbone}",
         validation=setting(round(job.validation_share * 100, 6)),
         seed=str(job.seed),
+        preset="own",
+        weights=job.weights,
+        weights_from=job.weights_from,
         gpus=tuple(str(gpu) for gpu in job.gpus),
         settings=settings,
     )
-    return draft.without_defaults(defaults)
+    return draft.without(defaults)
 
 
-def read_settings(draft: Draft, defaults: dict[str, Any]) -> tuple[Hyperparameters | None, dict[str, str]]:
+def read_settings(draft: Draft, preset: dict[str, Any]) -> tuple[Hyperparameters | None, dict[str, str]]:
     """The complete settings, or None and what is allowed for each field that is out of range."""
     try:
-        return Hyperparameters.model_validate({**defaults, **draft.settings}), {}
+        return Hyperparameters.model_validate({**preset, **draft.settings}), {}
     except ValidationError as error:
         faults = {str(fault["loc"][0]) if fault["loc"] else "": fault["msg"] for fault in error.errors()}
         return None, {name: allowed(name) if name in KNOWN else f"{message}." for name, message in faults.items()}
 
 
-def settings_faults(draft: Draft, network: NetworkChoice | None) -> dict[str, str]:
-    """What is wrong with the second step's fields, by field."""
+def settings_faults(draft: Draft, network: NetworkChoice | None, weights: list[WeightsChoice]) -> dict[str, str]:
+    """What is wrong with the second step's fields, by field. `weights`: what the network can start from here."""
     faults = {}
     if network is None or not network.available:
         faults["network"] = "Choose a network that can be trained on this machine."
-    if not _is_number(draft.validation) or not 0 < float(draft.validation) < 100:
+    elif fault := _weights_fault(draft, weights):
+        faults["weights"] = fault
+    if not is_share(draft.validation):
         faults["validation"] = "Give a share between 1 and 99 %."
     if not draft.seed.isascii() or not draft.seed.isdigit() or int(draft.seed) > LARGEST_SEED:
         faults["seed"] = f"Give a whole number from 0 to {LARGEST_SEED}."
     return faults
+
+
+def _weights_fault(draft: Draft, weights: list[WeightsChoice]) -> str:
+    if not draft.weights:
+        return ""
+    chosen = next((row for row in weights if row.type == draft.weights), None)
+    if chosen is None or not chosen.available:
+        return f"{chosen.cause} {chosen.cure}" if chosen else "Choose what it starts from."
+    names = [origin.name for origin in chosen.origins if origin.name]
+    if draft.weights_from in names or (not draft.weights_from and not chosen.named):
+        return ""
+    return f"Choose one of: {', '.join(names)}." if names else "These weights have no names to choose from."
 
 
 def allowed(name: str) -> str:
@@ -135,11 +165,18 @@ def as_request(draft: Draft, network: NetworkChoice, complete: Hyperparameters) 
         engine=network.engine,
         network=network.network,
         backbone=network.backbone,
-        gpus=[int(gpu) for gpu in draft.gpus if gpu.isdigit()],
+        weights=draft.weights or "from_scratch",
+        weights_from=draft.weights_from,
+        gpus=[int(gpu) for gpu in draft.gpus or () if gpu.isdigit()],
         validation_share=float(draft.validation) / 100,
         seed=int(draft.seed),
-        hyperparameters={name: getattr(complete, name) for name in draft.settings},
+        hyperparameters={name: value for name, value in complete.model_dump().items() if value != network.defaults[name]},
     )
+
+
+def is_share(text: str) -> bool:
+    """Whether this is a share in per cent, between 0 and 100."""
+    return _is_number(text) and 0 < float(text) < 100
 
 
 def _same(text: str, default: Any) -> bool:

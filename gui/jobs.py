@@ -39,7 +39,8 @@ async def job(request: Request, backend: Asks, name: str) -> HTMLResponse:
         "live": {"status": view.status.model_dump(mode="json"), "classes": classes_in_colour(classes)},
         "lines": lines,
         "last_words": lines[-LAST_WORDS:],
-        "again": forms.draft_of(view.job, network.defaults).pairs() if network else [],
+        # A Waggle run has a learning rate for summed losses, which would teach an ordinary job nothing.
+        "again": forms.draft_of(view.job, network.defaults).pairs() if network and not view.job.waggle else [],
     }
     return page(request, "job.html", context)
 

@@ -2,6 +2,7 @@
 #
 #   .venv        the services, the command line and PyTorch        Python 3.10 to 3.13
 #   .venv-gluon  MXNet and GluonCV, whose pins conflict with those  Python 3.10 or 3.11
+#   .venv-trackers  TensorBoard and an MLflow server, for the tests alone
 #
 # Settings: PYTHON (the interpreter of .venv), GLUON_PYTHON (of .venv-gluon), SKIP_GLUON=1, and pip's own, such as
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL (an index of PyTorch's CPU builds makes the download 10 times smaller), HTTPS_PROXY.
@@ -62,6 +63,13 @@ fill__venv() {
 fill__venv_gluon() {
   "$1" -m pip install --quiet --disable-pip-version-check -r $REQUIREMENTS/gluon.txt &&
     "$1" -m pip install --quiet --disable-pip-version-check --no-deps -r $REQUIREMENTS/gluon-no-deps.txt
+}
+
+fill__venv_trackers() { "$1" -m pip install --quiet --disable-pip-version-check -r $REQUIREMENTS/trackers.txt; }
+
+# For the tests alone: the tools that trainings tell their figures to. Where they cannot be had, those tests skip and say it.
+install_trackers() {
+  install_environment .venv-trackers "${PYTHON:-$(find_python 3.11 3.12 3.13 3.10 3)}" $REQUIREMENTS/trackers.txt
 }
 
 install_all() {

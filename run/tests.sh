@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . run/install.sh
 install_all
+install_trackers
 if [ $# -eq 0 ]; then
   .venv/bin/ruff check .
   .venv/bin/mypy

@@ -52,7 +52,11 @@ def start(page: Page, dataset: str, network: str, name: str, **settings: object)
     page.get_by_role("link", name="Train a model").first.click()
     page.locator(f"input[name=dataset][value={dataset}]").check()
     press(page, "Next: Settings")
-    page.locator(f"input[name=network][value='{network}']").check()
+    choice = page.locator(f"input[name=network][value='{network}']")
+    choice.wait_for(state="attached")
+    if not choice.is_visible():
+        page.locator("details", has=choice).locator("summary").click()
+    choice.check()
     press(page, "Next: Hyper-parameters")
     for details in page.locator("main details:not([open]) > summary").all():
         details.click()

@@ -53,6 +53,7 @@ def test_check_names_what_is_wrong_and_fails(maskwright, dataset: Path):
         (["--set", "epochs=many"], "epochs cannot be 'many'"),
         (["--engine", "keras"], "There is no network keras"),
         (["--network", "vgg"], "There is no network majority/vgg"),
+        (["--weights", "from_checkpoint", "--weights-from", "x"], "no weights from_checkpoint for majority"),
     ],
 )
 def test_train_refuses_with_a_sentence(maskwright, dataset: Path, arguments: list[str], word: str):

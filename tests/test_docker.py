@@ -18,6 +18,7 @@ from playwright.sync_api import expect
 from tests.clicks import chromium, needs_chromium, press, start, watched_page
 from tests.conftest import wait_for
 from tests.engine import BASE_IMAGE, compose, engine, image
+from tests.test_waggle import draw_clouds
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "datasets" / "dummy_dataset" / "images" / "plate_00.png"
@@ -201,3 +202,16 @@ def test_the_services_hold_no_more_rights_than_they_need(running: Running) -> No
             "0" * 16,
             "00000000000000c0",
         )
+
+
+@pytest.mark.timeout(BUILD_DEADLINE)
+@pytest.mark.parametrize("mount", ["/storage", "/data"])
+def test_the_waggle_plugins_container_command_works(images: "docker.DockerClient", tmp_path: Path, mount: str) -> None:
+    run("docker", "build", "-t", "maskwright_waggle", "-f", "build/waggle.dockerfile", ".", seconds=BUILD_DEADLINE)
+    folder = draw_clouds(tmp_path / "clouds", pictures=4, size=(32, 32), max_iteration=2, interval_validate=2, batch_size=1)
+    user = ("--user", f"{os.getuid()}:{os.getgid()}")
+    command = ("maskwright_waggle", "--config", "config.list", "--image_type", "waggle_cloud")
+    printed = run("docker", "run", "--rm", "--network", "none", *user, "-v", f"{folder}:{mount}", *command, seconds=DEADLINE * 4)
+    assert "finished: the model is published" in printed
+    assert (folder / "MODEL-first" / "visualization_viz" / "iter000000000002.jpg").is_file()
+    assert (folder / "checkpoints" / f"{mount[1:]}-first" / "model" / "model.onnx").is_file()

@@ -101,7 +101,8 @@ def test_back_keeps_everything_that_was_chosen(gui: TestClient, dataset: Path):
     [("epochs", "0", "from 1 to 10000"), ("learning_rate", "fast", "above 0 and up to 10"), ("crop", "100", "a multiple of 32")],
 )
 def test_a_setting_out_of_range_is_answered_at_its_field(gui: TestClient, dataset: Path, setting: str, value: str, range_: str):
-    answer = gui.get("/train/review", params={"dataset": "plates", "network": MAJORITY, f"set.{setting}": value})
+    chosen = {"dataset": "plates", "network": "pytorch/unet/resnet18"}
+    answer = gui.get("/train/review", params={**chosen, f"set.{setting}": value})
     assert answer.status_code == 422
     field = answer.text.split(f'id="set-{setting}"')[1].split("</div>")[0]
     assert f'value="{value}"' in field, "what was typed is kept"

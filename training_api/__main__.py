@@ -1,6 +1,11 @@
-"""The training job's process: `python -m training_api JOB_FOLDER`. Exit code 0 only for a job that ended as asked."""
+"""The training job's process: `python -m training_api JOB_FOLDER`. Exit code 0 only for a job that ended as asked.
 
+A job of several processes starts here too: this process then leads them (engines/pytorch_parallel.py), and each is this again.
+"""
+
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -8,35 +13,55 @@ from contracts.errors import Problem
 from contracts.events import Failed
 from contracts.job_folder import JobFolder
 from training_api.figures import Events
+from training_api.group import ALONE, Group
 from training_api.train import train
+
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How PyTorch says so where it raises a plain RuntimeError."""
 
 
 def main() -> int:
     folder = JobFolder(Path(sys.argv[1]))
     events = Events(folder)
-    _say_what_kills(events)
+    _say_what_kills(events.say)
+    job = folder.job()
+    if job.together == 1 and not (job.engine == "pytorch" and os.environ.get("TORCHRUN")):
+        return _learn(folder, events, ALONE, events.say)
+    from training_api.engines import pytorch_parallel as parallel
+
+    if not parallel.launched():
+        return parallel.lead(folder, job.together)
+    parallel.follow_leader()
+    _say_what_kills(parallel.leave_words)
+    group = parallel.TorchGroup(gpus=bool(job.gpus))
+    if not group.first:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # one log is enough; what goes wrong is printed to stderr
+    return _learn(folder, Events(folder, writes=group.first), group, parallel.leave_words)
+
+
+def _learn(folder: JobFolder, events: Events, group: Group, say: Callable[[Failed], None]) -> int:
     try:
-        train(folder, events)
+        train(folder, events, group)
     except Problem as problem:
-        events.say(Failed(cause=problem.cause, cure=problem.cure))
+        say(Failed(cause=problem.cause, cure=problem.cure))
         print(f"failed: {problem}", file=sys.stderr)
         return 1
     return 0
 
 
-def _say_what_kills(events: Events) -> None:
+def _say_what_kills(say: Callable[[Failed], None]) -> None:
     """An error that nobody foresaw is told as an event too, before Python prints its traceback into train.log."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        events.say(_last_words(kind, error))
+        say(_last_words(kind, error))
         sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
 
 
 def _last_words(kind: type[BaseException], error: BaseException) -> Failed:
-    if isinstance(error, MemoryError) or kind.__name__ == "OutOfMemoryError":
-        return Failed(cause="The training ran out of memory.", cure="Choose a smaller batch size, crop or short side.")
+    if isinstance(error, MemoryError) or kind.__name__ == "OutOfMemoryError" or any(words in str(error) for words in NO_MEMORY):
+        return Failed(cause="The training ran out of memory.", cure="Choose a smaller batch size, crop or short side, or set fit_memory.")
     if isinstance(error, OSError) and error.errno == 28:
         return Failed(cause="The disk is full.", cure="Free some space, then resume the job.")
     return Failed(cause=f"The training broke with {kind.__name__}: {error}.", cure="The log's last lines show where.")

@@ -14,6 +14,8 @@ from annotations.augment import Sample, crop_numbers, cut_crop, read_sample, rec
 from annotations.dataset import Pair
 from annotations.whole_picture import IMAGENET
 from contracts.hyperparameters import Hyperparameters
+from training_api.group import ALONE, Group
+from training_api.memory import free_memory
 
 CACHE_BYTES = 3 * 2**30
 AHEAD = 3
@@ -28,12 +30,15 @@ class Batch:
 
 
 class Crops:
-    """All crops of a training. `steps`: batches in an epoch."""
+    """All crops of a training. `steps`: batches in an epoch. Of each batch a process of a group draws its share."""
 
-    def __init__(self, pairs: list[Pair], settings: Hyperparameters, seed: int) -> None:
+    def __init__(self, pairs: list[Pair], settings: Hyperparameters, seed: int, group: Group = ALONE) -> None:
         self.pairs = pairs
         self.settings = settings
         self.seed = seed
+        self.group = group
+        free = free_memory()
+        self.cache_bytes = (CACHE_BYTES if free is None else min(CACHE_BYTES, free // 2)) // group.local_size
         self.steps = -(-len(pairs) * settings.crops_per_picture // settings.batch_size)
         self._cache: dict[str, Sample] = {}
         self._cached_bytes = 0
@@ -43,7 +48,7 @@ class Crops:
         filled up from the front so that all batches have the same size."""
         order = self._order(epoch)
         size = self.settings.batch_size
-        picks = [[(step * size + place) % len(order) for place in range(size)] for step in range(self.steps)]
+        picks = [[(step * size + place) % len(order) for place in self.group.share(size)] for step in range(self.steps)]
         if self.settings.workers == 0:
             for indices in picks:
                 yield self._batch(epoch, order, indices)
@@ -59,6 +64,10 @@ class Crops:
                     yield waiting.popleft().result()
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def largest(self) -> tuple[int, tuple[int, int]] | None:
+        """The most crops that this process draws for a batch, and their height and width; None where that is not known."""
+        return -(-self.settings.batch_size // self.group.size), (self.settings.crop, self.settings.crop)
 
     def _order(self, epoch: int) -> np.ndarray:
         numbers = np.random.default_rng([self.seed, epoch])
@@ -82,7 +91,7 @@ class Crops:
             return cached
         sample = read_sample(pair, self.settings.short_side)
         size = sample.picture.nbytes + sample.mask.nbytes
-        if self._cached_bytes + size <= CACHE_BYTES:
+        if self._cached_bytes + size <= self.cache_bytes:
             self._cached_bytes += size
             self._cache[pair.stem] = sample
         return sample

@@ -1,23 +1,27 @@
 """What a job writes down while it runs: events.jsonl for programs, log.csv for spreadsheets, sentences for train.log."""
 
 import csv
+import io
+import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import SupportsFloat
 
 from contracts.events import EpochDone, Event, Progress
 from contracts.job import EpochScores
-from contracts.job_folder import JobFolder
+from contracts.job_folder import JobFolder, write_aside
 from training_api.engines import Step
+from training_api.trackers import Tracker
 
 COLUMNS = ("epoch", "step", "loss", "learning_rate", "mean_iou", "pixel_accuracy")
 
 
 class Events:
-    """The open end of events.jsonl."""
+    """The open end of events.jsonl. Of processes that learn together only the first one writes."""
 
-    def __init__(self, folder: JobFolder) -> None:
-        self._file = open(folder.events_file, "a", buffering=1)  # noqa: SIM115  # open as long as the job runs
+    def __init__(self, folder: JobFolder, writes: bool = True) -> None:
+        self._file = open(folder.events_file if writes else os.devnull, "a", buffering=1)  # noqa: SIM115  # open as long as the job runs
 
     def say(self, event: Event) -> None:
         self._file.write(event.model_dump_json() + "\n")
@@ -76,20 +80,51 @@ class StepLog:
 class FiguresFile:
     """log.csv: a row a step, and a row an epoch with its scores; cells that a row has no figure for stay empty."""
 
-    def __init__(self, folder: JobFolder, classes: Sequence[str]) -> None:
+    def __init__(self, folder: JobFolder, classes: Sequence[str], writes: bool = True) -> None:
         self._classes = classes
-        new = not folder.figures_file.exists()
-        self._file = open(folder.figures_file, "a", newline="", buffering=1)  # noqa: SIM115  # open as long as the job runs
-        self._rows = csv.writer(self._file)
+        self._path = folder.figures_file if writes else Path(os.devnull)
+        self._open()
         self.last_rate = 0.0
+        self.trackers: list[Tracker] = []
+        """They are told what the file is told."""
+        self.steps = 0
+        """Of an epoch."""
+
+    def _open(self) -> None:
+        new = not self._path.exists() or self._path.stat().st_size == 0
+        self._file = open(self._path, "a", newline="", buffering=1)  # noqa: SIM115  # open as long as the job runs
+        self._rows = csv.writer(self._file)
         if new:
-            self._rows.writerow([*COLUMNS, *(f"iou/{name}" for name in classes), "seconds"])
+            self._rows.writerow([*COLUMNS, *(f"iou/{name}" for name in self._classes), "seconds"])
+
+    def go_on_after(self, epoch: int) -> None:
+        """Drop the rows of later epochs: they were broken off, and are learnt again."""
+        with open(self._path, newline="") as file:
+            rows = list(csv.reader(file))
+        kept = rows[:1] + [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= epoch]
+        if kept == rows:
+            return
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(kept)
+        self._file.close()
+        write_aside(self._path, text.getvalue())
+        self._open()
+
+    def close(self, published: bool) -> None:
+        """The training is over, with a model or without."""
+        self._file.flush()
+        for tracker in self.trackers:
+            tracker.close(published)
 
     def step(self, epoch: int, step: int, loss: float, rate: float) -> None:
         self.last_rate = rate
+        for tracker in self.trackers:
+            tracker.step((epoch - 1) * self.steps + step, loss, rate)
         self._rows.writerow([epoch, step, f"{loss:.6g}", f"{rate:.6g}", "", "", *("" for _ in self._classes), ""])
 
     def epoch(self, scores: EpochScores) -> None:
+        for tracker in self.trackers:
+            tracker.epoch(scores.epoch * self.steps, scores)
         row = [scores.epoch, "", scores.loss, scores.learning_rate, scores.mean_iou, scores.pixel_accuracy]
         row += [scores.iou_per_class.get(name) for name in self._classes]
         self._rows.writerow([_cell(value) for value in row] + [f"{scores.seconds:.1f}"])

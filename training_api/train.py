@@ -16,78 +16,145 @@ from annotations.dataset import Dataset, Pair, open_dataset, read_mask, read_pic
 from annotations.doctor.check import Report, check_dataset
 from annotations.split import Split
 from annotations.whole_picture import read_whole_picture
-from contracts.events import EpochDone, Finished, Preview, Stage, Started, Stopped, TestScored, Warned
+from contracts.events import EndedEarly, EpochDone, Finished, Preview, Stage, Started, Stopped, TestScored, Warned
 from contracts.job import EpochScores, Job
 from contracts.job_folder import JobFolder, folder_aside, write_aside
 from contracts.networks import find_network
 from training_api.data import Crops
-from training_api.engines import Engine, Plan, create_engine
+from training_api.engines import FROM_SCRATCH, Engine, Plan, Start, Step, create_engine
 from training_api.figures import Events, FiguresFile, StepLog, epoch_sentence
+from training_api.group import ALONE, Group, share_out
 from training_api.metrics import ConfusionMatrix
-from training_api.previews import PreviewSheet
+from training_api.previews import ROWS, PreviewSheet
 from training_api.publish import publish
+from training_api.trackers import open_trackers
+from training_api.weights import Halted, prepare_start
 
 PROGRESS = "progress.json"
 
 
-def train(folder: JobFolder, events: Events) -> None:
-    """Run the job of a folder to its end. Raises contracts.errors.Problem with the cause and the cure where it cannot."""
+def train(folder: JobFolder, events: Events, group: Group = ALONE) -> None:
+    """Run the job of a folder to its end. Raises contracts.errors.Problem with the cause and the cure where it cannot.
+
+    Every process of a group runs this; only the first one writes into the folder, and publishes.
+    """
     job = folder.job()
     _say(events, "starting", "checking the dataset")
-    report = check_dataset(job.dataset_folder)
+    with group.in_turn():
+        report = check_dataset(job.dataset_folder)
     report.refuse_errors()
     for sentence in report.sentences():
         events.say(Warned(message=sentence))
-    training = Training(folder, job, report, events)
-    if not training.learn():
+    try:
+        training = _kind(job)(folder, job, report, events, group)
+    except Halted:
+        events.say(Stopped())
+        print("stopped before the training began")
+        return
+    published = False
+    try:
+        published = training.learn() and _publish(folder, training)
+    finally:
+        training.figures.close(published)
+    if published:
+        events.say(Finished())
+        print("finished: the model is published")
+    elif training.stopped:
         events.say(Stopped())
         print("stopped, without a model")
-        return
+
+
+def _kind(job: Job) -> "type[Training]":
+    """The training that goes through this loop; a run of a Waggle folder differs in its batches, its step and its results."""
+    if job.waggle is None:
+        return Training
+    from training_api.waggle.training import WaggleTraining  # needs PyTorch
+
+    return WaggleTraining
+
+
+def _publish(folder: JobFolder, training: "Training") -> bool:
+    """Score the test pictures and publish the best weights; only the first process of a group does, and says True."""
     training.score_test()
-    _say(events, "publishing", "publishing the model")
-    publish(folder, job, training.engine, training.dataset.classes, training.validation, len(training.split.training))
-    events.say(Finished())
-    print("finished: the model is published")
+    training.group.leave()
+    if not training.group.first:
+        return False
+    learnt = _pick(training.dataset, training.split.training)
+    classes, stage = training.dataset.classes, lambda words: _say(training.events, "publishing", words)
+    publish(folder, training.job, training.engine, classes, learnt, training.validation, stage)
+    return True
 
 
 class Training:
     """The state of one training: its engine, its split, and how far it is."""
 
-    def __init__(self, folder: JobFolder, job: Job, report: Report, events: Events) -> None:
-        self.folder, self.job, self.events = folder, job, events
+    def __init__(self, folder: JobFolder, job: Job, report: Report, events: Events, group: Group = ALONE) -> None:
+        self.folder, self.job, self.events, self.group = folder, job, events, group
         self.dataset = open_dataset(job.dataset_folder)
-        self.split = _write_split(folder, job, report)
+        with group.in_turn():
+            self.split = _write_split(folder, job, report)
+            start = FROM_SCRATCH if self._goes_on() else self._start()
         self.validation = _pick(self.dataset, self.split.validation)
-        self.figures = FiguresFile(folder, self.dataset.classes)
+        self.figures = FiguresFile(folder, self.dataset.classes, writes=group.first)
         self.epochs = job.hyperparameters.epochs
         _say(events, "starting", "building the network")
         pixels = max(1, sum(report.class_pixels))
+        network = find_network(job.engine, job.network, job.backbone)
         plan = Plan(
-            network=find_network(job.engine, job.network, job.backbone),
+            network=network,
             settings=job.hyperparameters,
             classes=len(self.dataset.classes),
             class_shares=[count / pixels for count in report.class_pixels],
-            crops=Crops(_pick(self.dataset, self.split.training), job.hyperparameters, job.seed),
+            crops=self._crops(_pick(self.dataset, self.split.training), network.multiple_of),
             gpus=job.gpus,
             seed=job.seed,
+            group=group,
+            start=start,
         )
-        self.engine: Engine = create_engine(plan)
+        self.engine = self._engine(plan)
         self.steps = plan.crops.steps
         self.best: EpochScores | None = None
         self.done = self._go_on()
+        self.figures.go_on_after(self.done)
+        if group.first:
+            self.figures.trackers = open_trackers(folder, job, self.done * self.steps, lambda message: events.say(Warned(message=message)))
+            self.figures.steps = self.steps
         events.say(Started(epochs=self.epochs, device=self.engine.device, from_epoch=self.done))
+        for remark in self.engine.remarks:
+            events.say(Warned(message=remark))
+            print(remark)
         learning, scoring = len(self.split.training), len(self.validation)
         print(f"{job.network} on {job.backbone}, {self.engine.device}; {learning} pictures teach, {scoring} score")
 
+    def _start(self) -> Start:
+        return prepare_start(self.folder, self.job, self.dataset.classes, self.events)
+
+    def _crops(self, pairs: list[Pair], _multiple_of: int) -> Crops:
+        return Crops(pairs, self.job.hyperparameters, self.job.seed, self.group)
+
+    def _engine(self, plan: Plan) -> Engine:
+        return create_engine(plan)
+
+    def _heed(self, step: Step) -> None:
+        """For a training that tells more of a step than the log does."""
+
     def learn(self) -> bool:
         """Every epoch that is left. False: somebody asked to stop, and wants no model or there is none yet."""
+        self.stopped = not self._learn()
+        return not self.stopped
+
+    def _learn(self) -> bool:
         for epoch in range(self.done + 1, self.epochs + 1):
+            if self._out_of_patience(epoch - 1):
+                self._end_early(epoch - 1)
+                return True
             _say(self.events, "training", "training")
             started = time.monotonic()
             log = StepLog(self.figures, self.events, epoch, self.epochs, self.steps)
             for step in self.engine.train_epoch(epoch):
                 log.add(step)
-                if self.folder.asked_to_stop():
+                self._heed(step)
+                if self._asked_to_stop():
                     return self._keep_best()
             loss, rate = log.finish()
             scores = EpochScores(epoch=epoch, loss=loss, learning_rate=rate, seconds=0)
@@ -95,9 +162,24 @@ class Training:
                 scores = self._score(scores)
             scores.seconds = round(time.monotonic() - started, 2)
             self._end_epoch(scores)
-            if self.folder.asked_to_stop() and epoch < self.epochs:
+            if self._asked_to_stop() and epoch < self.epochs:
                 return self._keep_best()
         return True
+
+    def _out_of_patience(self, epoch: int) -> bool:
+        """Whether as many scorings as are waited for have passed since the best one, up to and with an epoch's."""
+        settings = self.job.hyperparameters
+        if not settings.patience or self.best is None:
+            return False
+        return epoch // settings.validate_every - self.best.epoch // settings.validate_every >= settings.patience
+
+    def _end_early(self, epoch: int) -> None:
+        assert self.best is not None
+        patience = self.job.hyperparameters.patience
+        waited = "the last scoring" if patience == 1 else f"the last {patience} scorings"
+        message = f"Ended early, after epoch {epoch} of {self.epochs}: {waited} brought nothing better than epoch {self.best.epoch}."
+        self.events.say(EndedEarly(epoch=epoch, message=message))
+        print(message)
 
     def _score(self, scores: EpochScores) -> EpochScores:
         """The model against all validation pictures, whole, exactly as it would be served."""
@@ -107,10 +189,13 @@ class Training:
         for picture, truth, estimate in self._read(self.validation):
             matrix.add(truth, estimate)
             sheet.add(picture, truth, estimate)
-        self._show(sheet, scores.epoch)
+        matrix.counts = self.group.total(matrix.counts)
+        if self.group.first:
+            self._show(sheet, scores.epoch)
         self._fill(scores, matrix)
         scores.best = self.best is None or (scores.mean_iou or 0) > (self.best.mean_iou or 0)
-        if scores.epoch == self.epochs and len(matrix.predicted_classes()) == 1:
+        last = scores.epoch == self.epochs or (not scores.best and self._out_of_patience(scores.epoch))
+        if last and len(matrix.predicted_classes()) == 1:
             only = self.dataset.classes[matrix.predicted_classes()[0]]
             self.events.say(
                 Warned(message=f"The model answers “{only}” everywhere. Train longer, or look whether the masks show the other classes.")
@@ -127,14 +212,19 @@ class Training:
         matrix = ConfusionMatrix(len(self.dataset.classes))
         for _, truth, estimate in self._read(_pick(self.dataset, self.split.test)):
             matrix.add(truth, estimate)
+        matrix.counts = self.group.total(matrix.counts)
         scores = self.best.model_copy(update={"seconds": round(time.monotonic() - started, 2)})
         self._fill(scores, matrix)
         self.events.say(TestScored(test_scores=scores))
         print(f"test: {len(self.split.test)} pictures, mIoU {'n/a' if scores.mean_iou is None else f'{scores.mean_iou:.3f}'}")
 
     def _read(self, pairs: list[Pair]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Picture uint8 (height, width, 3), its true classes and those that the model sees, uint8 (height, width)."""
-        for pair in pairs:
+        """Picture uint8 (height, width, 3), its true classes and those that the model sees, uint8 (height, width).
+
+        Of the pairs every process reads its share; the first ones, which are shown, fall to the first process.
+        """
+        for place in share_out(len(pairs), self.group, ROWS):
+            pair = pairs[place]
             picture = read_picture(pair.picture)
             reading = read_whole_picture(picture, self.engine.geometry, self.engine.normalisation, self.engine.predict)
             yield picture, read_mask(pair.mask), reading.mask
@@ -147,6 +237,8 @@ class Training:
         self.folder.previews.mkdir(exist_ok=True)
         name = f"epoch-{epoch:04d}.jpg"
         sheet.save(self.folder.previews / name)
+        for tracker in self.figures.trackers:
+            tracker.preview(epoch * self.steps, self.folder.previews / name)
         self.events.say(Preview(epoch=epoch, file=name))
 
     def _end_epoch(self, scores: EpochScores) -> None:
@@ -160,14 +252,19 @@ class Training:
         print(epoch_sentence(event, self.epochs))
 
     def _save(self, path: Path, epoch: int) -> None:
+        if not self.group.first:
+            return
         with folder_aside(path) as aside:
             self.engine.save(aside)
             best = None if self.best is None else json.loads(self.best.model_dump_json())
             write_aside(aside / PROGRESS, json.dumps({"epoch": epoch, "best": best}))
 
+    def _goes_on(self) -> bool:
+        return (self.folder.last / PROGRESS).exists()
+
     def _go_on(self) -> int:
         """The epoch after which a training that was broken off goes on; 0 for a new one."""
-        if not (self.folder.last / PROGRESS).exists():
+        if not self._goes_on():
             return 0
         progress = json.loads((self.folder.last / PROGRESS).read_bytes())
         self.engine.load(self.folder.last)
@@ -175,9 +272,13 @@ class Training:
         print(f"going on after epoch {progress['epoch']}")
         return int(progress["epoch"])
 
+    def _asked_to_stop(self) -> bool:
+        """Whether somebody did; one process looks, so that all stop after the same step."""
+        return bool(self.group.first_says(self.folder.asked_to_stop() is not None))
+
     def _keep_best(self) -> bool:
         wish = self.folder.asked_to_stop() or {}
-        return bool(wish.get("keep_best")) and self.best is not None
+        return bool(self.group.first_says(bool(wish.get("keep_best")) and self.best is not None))
 
 
 def _write_split(folder: JobFolder, job: Job, report: Report) -> Split:

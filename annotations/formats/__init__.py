@@ -28,6 +28,7 @@ from annotations.formats import (
     pascal_voc,
     roboflow_masks,
     supervisely,
+    waggle,
 )
 from annotations.formats.pairs import subfolders
 from annotations.formats.source import Choices, Labelled, Picture, Side, Source
@@ -37,6 +38,7 @@ __all__ = ["FORMATS", "Choices", "Labelled", "Picture", "Side", "Source", "list_
 
 FORMATS: dict[str, ModuleType] = {
     "supervisely": supervisely,
+    "waggle": waggle,
     "cityscapes": cityscapes,
     "roboflow_masks": roboflow_masks,
     "cvat_masks": cvat_masks,

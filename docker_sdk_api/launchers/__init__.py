@@ -18,7 +18,8 @@ class Limits:
 class Task:
     """What to run, not where. `runtime` names the environment or image; `arguments` follow its Python.
 
-    The task sees `folder` (to write) and every folder of `read_only` under the very paths given here, whatever launches it.
+    The task sees `folder` and every folder of `writable` (to write) and of `read_only` under the very paths given here, whatever
+    launches it. `network`: it may reach other machines.
     """
 
     job_id: str
@@ -26,6 +27,8 @@ class Task:
     arguments: list[str]
     folder: Path
     read_only: list[Path] = field(default_factory=list)
+    writable: list[Path] = field(default_factory=list)
+    network: bool = False
     gpus: list[int] = field(default_factory=list)
     limits: Limits = Limits()
     environment: dict[str, str] = field(default_factory=dict)

@@ -74,7 +74,7 @@ def container_request(task: Task, image: str, host_path: Callable[[Path], Path],
 
     `host_path` says what a path is called on the engine's host; `user` ("uid:gid") will own what the task writes.
     """
-    mounts = [(task.folder, False), *((folder, True) for folder in task.read_only)]
+    mounts = [*((folder, False) for folder in (task.folder, *task.writable)), *((folder, True) for folder in task.read_only)]
     request: dict[str, Any] = {
         "image": image,
         "entrypoint": ["/bin/sh", "-c", _INTO_LOG, str(JobFolder(task.folder).log_file)],
@@ -88,7 +88,7 @@ def container_request(task: Task, image: str, host_path: Callable[[Path], Path],
         "working_dir": str(task.folder),
         "user": user,
         "init": True,  # reaps and passes signals on: a program that is number 1 itself ignores SIGTERM
-        "network_mode": "none",
+        "network_mode": "bridge" if task.network else "none",
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "pids_limit": PROCESSES,

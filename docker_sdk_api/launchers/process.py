@@ -3,8 +3,8 @@
 Everything about a running task lies in its folder: `task.json` (written by supervise.py) says how to find it, `train.log`
 what it printed. So any launcher made later, in any process, knows the tasks of all earlier ones.
 
-What a process cannot promise, and a container can: `read_only` folders are as writable as the user's rights allow, a limit of
-memory is not kept, and a limit of processors only as far as OMP_NUM_THREADS is heeded.
+What a process cannot promise, and a container can: `read_only` folders are as writable as the user's rights allow, other
+machines can be reached, a limit of memory is not kept, and a limit of processors only as far as OMP_NUM_THREADS is heeded.
 
 Exit codes are those of Python's subprocess: 0 well, 1…255 the task's own, -n ended by signal n (a container says 128 + n).
 """

@@ -4,33 +4,36 @@ import { swap } from "./refresh.js";
 const form = document.querySelector("form.choice");
 let waiting = 0;
 let running = new AbortController();
+let changed = new Set();
 
-function address() {
-  const words = new URLSearchParams(new FormData(form));
-  return `${form.dataset.step}?${words}`;
-}
+/** What the fields hold, as an address carries it. */
+const words = () => new URLSearchParams(new FormData(form)).toString();
 
-function follow() {
+function follow(event) {
   clearTimeout(waiting);
+  changed.add(event.target.name);
   waiting = setTimeout(() => {
     running.abort();
     running = new AbortController();
-    const url = address();
+    const url = `${form.dataset.step}?${words()}`;
     history.replaceState(null, "", url); // reload and Back find what was typed
-    document.querySelector("[data-back]")?.setAttribute("href", back());
-    swap(url, ["meaning"], { signal: running.signal }).catch(() => undefined);
+    keepBack();
+    const others = changed.has("network") ? ["weights"] : []; // another network starts from other weights
+    changed = new Set();
+    swap(url, ["meaning", ...others], { signal: running.signal }).catch(() => undefined);
   }, 250);
 }
 
 /** The step before, with what this step's fields hold now. */
-function back() {
-  const link = new URL(document.querySelector("[data-back]").href);
-  link.search = new URLSearchParams(new FormData(form)).toString();
-  return link.href;
+function keepBack() {
+  const link = document.querySelector("[data-back]");
+  if (!link) return;
+  const address = new URL(link.href);
+  address.search = words();
+  link.href = address.href;
 }
 
-if (form.method === "get") form.addEventListener("input", follow);
-else form.addEventListener("input", () => document.querySelector("[data-back]")?.setAttribute("href", back()));
+form.addEventListener("input", form.method === "get" ? follow : keepBack);
 
 for (const block of document.querySelectorAll("[data-copy]")) {
   const text = block.textContent;

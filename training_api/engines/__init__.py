@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, SupportsFloat
+from typing import Literal, Protocol, SupportsFloat
 
 import numpy as np
 
@@ -17,8 +17,25 @@ from contracts.hyperparameters import Hyperparameters
 from contracts.model import Geometry
 from contracts.networks import Network
 from training_api.data import Crops
+from training_api.group import ALONE, Group
 
 MODULES = {"pytorch": "training_api.engines.pytorch", "gluon": "training_api.engines.gluon", "majority": "training_api.engines.majority"}
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that an engine takes in before it learns. `file` None: none. `part`: what of the network they are for.
+
+    `keep_head`: what depends on the classes is taken in as well, because the classes are the same.
+    """
+
+    file: Path | None = None
+    name: str = ""
+    part: Literal["network", "backbone"] = "network"
+    keep_head: bool = False
+
+
+FROM_SCRATCH = Start()
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,8 @@ class Plan:
     crops: Crops
     gpus: list[int]
     seed: int
+    start: Start = FROM_SCRATCH
+    group: Group = ALONE
 
 
 @dataclass(frozen=True)
@@ -44,9 +63,11 @@ class Step:
 
 
 class Engine(Protocol):
-    """A network being trained. `device` is what a person reads; `geometry` is how whole pictures come to the network."""
+    """A network being trained. `device` and `remarks` are what a person reads; `geometry` is how whole pictures come to the network."""
 
     device: str
+    remarks: list[str]
+    """What was found out before the first epoch and should be known."""
     geometry: Geometry
     normalisation: Normalisation
 

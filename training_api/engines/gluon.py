@@ -1,4 +1,4 @@
-"""The gluon engine: GluonCV's networks on MXNet, trained from scratch, served as the running average of their weights.
+"""The gluon engine: GluonCV's networks on MXNet, served as the running average of their weights.
 
 The network exists twice: one learns at the size of a crop, its twin of the size of a tile holds the averaged weights and is
 what is scored and exported. (GluonCV writes the output size into the graph, so that one network cannot serve both.)
@@ -21,7 +21,7 @@ from contracts.hyperparameters import Hyperparameters
 from contracts.model import Geometry
 from training_api.data import Batch
 from training_api.engines import Plan, Step
-from training_api.schedule import average_decay, learning_rate
+from training_api.schedule import average_decay, learning_rate, momentum
 
 # MXNet 1.9.1 reads np.bool, which NumPy took away in 1.24; its own message for that would be an AttributeError.
 if tuple(int(part) for part in np.__version__.split(".")[:2]) >= (1, 24):
@@ -36,6 +36,7 @@ with warnings.catch_warnings():
     from mxnet import autograd, gluon
 
     from training_api.engines.gluon_onnx import write_onnx
+    from training_api.engines.gluon_weights import head_names, take_weights
 
 WEIGHTS, AVERAGED, OPTIMIZER, PROGRESS = "weights.params", "averaged.params", "optimizer.states", "engine.json"
 AUXILIARY = 0.4
@@ -60,7 +61,7 @@ RECIPES = {
     ("fastscnn", "fastscnn"): Recipe(FastSCNN),
     ("fcn", "resnet50"): Recipe(_fcn_resnet50),
 }
-"""By network and backbone. All start from random numbers: nothing is downloaded."""
+"""By network and backbone. All are made with random numbers: what they start from is taken in afterwards (gluon_weights.py)."""
 
 
 class Loss:
@@ -82,6 +83,7 @@ class GluonEngine:
         self.settings, self.crops, self.seed = plan.settings, plan.crops, plan.seed
         self.place = _place(plan.gpus)
         self.device = _describe(self.place)
+        self.remarks: list[str] = []
         self.geometry = Geometry(short_side=plan.settings.short_side, tile=_tile(plan), multiple_of=plan.network.multiple_of)
         self.network, self.averaged = self._build(plan)
         self.loss = SegmentationLoss(_class_weights(plan.class_shares, plan.settings.balance), plan.settings.dice)
@@ -93,11 +95,12 @@ class GluonEngine:
         self.steps = plan.crops.steps * plan.settings.epochs
 
     def _build(self, plan: Plan) -> tuple[Any, Any]:
-        """The learning network and its twin, with the same random weights."""
+        """The learning network and its twin, with the same weights."""
         recipe = RECIPES[plan.network.network, plan.network.backbone]
         mx.random.seed(plan.seed)
         crop = (plan.settings.crop, plan.settings.crop)
         network = _initialised(recipe, plan.classes, crop, recipe.auxiliary, self.place)
+        take_weights(network, plan.start, head_names(network, recipe.make(plan.classes + 1, height=32, width=32, aux=recipe.auxiliary)))
         averaged = _initialised(recipe, plan.classes, self.geometry.tile or crop, False, self.place)
         present = network._collect_params_with_prefix()
         self._pairs = [(value.data(), present[name].data()) for name, value in averaged._collect_params_with_prefix().items()]
@@ -139,6 +142,8 @@ class GluonEngine:
         """One step of the optimiser. MXNet's Adam mixes the decay into the gradient; AdamW shrinks the weights beside it
         (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
         self.trainer.set_learning_rate(rate)
+        kept = momentum(self.settings, self.step, self.steps)
+        setattr(self.trainer.optimizer, "beta1" if self.settings.optimizer == "adamw" else "momentum", kept)
         if self.settings.optimizer == "adamw" and self.settings.weight_decay:
             for value in self.learning:
                 if _decays(value):
@@ -216,7 +221,7 @@ def _initialised(recipe: Recipe, classes: int, size: tuple[int, int], auxiliary:
     """A network for pictures of one size (height, width), with random weights (He et al. 2015, arXiv 1502.01852)."""
     network = recipe.make(classes, height=size[0], width=size[1], aux=auxiliary)
     network.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0), ctx=place, force_reinit=True)
-    # GluonCV gives its heads ten times the rate, for backbones that are already trained: none is here.
+    # GluonCV gives its heads ten times the rate. Here all learn at the rate that was asked for, whatever they start from.
     network.collect_params().setattr("lr_mult", 1.0)
     # Some weights get their shape, and so their values, from the first picture.
     network(mx.nd.zeros((1, 3, *size), ctx=place))
@@ -232,7 +237,7 @@ def _decays(parameter: Any) -> bool:
 def _trainer(network: Any, settings: Hyperparameters) -> Any:
     parameters = network.collect_params()
     if settings.optimizer == "adamw":
-        return gluon.Trainer(parameters, mx.optimizer.Adam(), kvstore=None)
+        return gluon.Trainer(parameters, mx.optimizer.Adam(beta1=settings.momentum), kvstore=None)
     for value in parameters.values():
         value.wd_mult = float(_decays(value))
     kind = mx.optimizer.NAG if settings.momentum else mx.optimizer.SGD

@@ -20,6 +20,7 @@ class MajorityEngine:
     def __init__(self, plan: Plan) -> None:
         self.geometry = Geometry(short_side=plan.settings.short_side, multiple_of=1)
         self.crops = plan.crops
+        self.remarks: list[str] = []
         self.counts: np.ndarray = np.zeros(plan.classes, np.int64)
 
     def train_epoch(self, epoch: int) -> Iterator[Step]:

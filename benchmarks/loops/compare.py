@@ -1,0 +1,145 @@
+"""Training loops against one another: the product's whole job, its step fed from memory, and a plain GluonCV loop."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from machine import report
+from PIL import Image
+
+from contracts.events import EpochDone, Stage
+from contracts.job_folder import JobFolder
+from docker_sdk_api.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = 10
+CROPS = 2
+"""Of a picture in an epoch."""
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
+
+
+def photographs(folder: Path) -> Path:
+    """The dummy dataset's first pictures at three times their size, as photographs come: JPEG, 768 × 576."""
+    dummy = ROOT / "datasets" / "dummy_dataset"
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for path in sorted((dummy / "images").iterdir())[:PICTURES]:
+        picture, mask = Image.open(path), Image.open(dummy / "labels" / f"{path.stem}.png")
+        size = (3 * picture.width, 3 * picture.height)
+        picture.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(folder / "images" / f"{path.stem}.jpg", quality=92)
+        mask.resize(size, Image.Resampling.NEAREST).save(folder / "labels" / f"{path.stem}.png")
+    (folder / "objectclasses.json").write_text((dummy / "objectclasses.json").read_text())
+    return folder
+
+
+class Loop:
+    """A loop in a process of its own that trains a number of steps whenever it is told to."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT, cwd=ROOT, text=True
+        )
+        while self._line() != "ready":
+            pass
+
+    def seconds(self) -> float:
+        """Of its next steps."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return float(self._line())
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{' '.join(map(str, self.process.args))} ended with exit code {self.process.wait()}.")  # type: ignore[arg-type]
+        return line.strip()
+
+
+@contextmanager
+def running(*commands: list[str]) -> Iterator[list[Loop]]:
+    loops: list[Loop] = []
+    try:
+        for command in commands:
+            loops.append(Loop(command))
+        yield loops
+    finally:
+        for loop in loops:
+            loop.process.kill()
+            loop.process.wait()
+
+
+def compare(
+    folder: Path, key: str, python: str, rounds: int, crop: int, batch: int, *plain: str
+) -> tuple[list[float], list[float], list[float]]:
+    """Pictures a second, round by round: of the job, of its step from memory, of the plain loop; in turn, A B C A B C."""
+    steps = PICTURES * 4 // 5 * CROPS // batch  # an epoch of the job: four fifths of the pictures teach
+    settings = [f"crop={crop}", f"short_side={crop}", f"batch_size={batch}", f"crops_per_picture={CROPS}"]
+    loops = Path(__file__).parent
+    memory_command = [python, str(loops / "from_memory.py"), str(folder), key, str(steps), *settings]
+    plain_command = [str(gluon_python()), str(loops / "plain_gluon.py"), str(folder), str(crop), str(batch), str(steps), *plain]
+    speeds: tuple[list[float], list[float], list[float]] = ([], [], [])
+    with running(memory_command, plain_command) as waiting:
+        for loop in waiting:
+            loop.seconds()  # the first steps also build graphs
+        for _ in range(rounds):
+            speeds[0].append(whole_job(folder, key, settings))
+            for place, loop in enumerate(waiting, start=1):
+                speeds[place].append(steps * batch / loop.seconds())
+            print(*(f"{speed[-1]:.3f}" for speed in speeds), "pictures a second", file=sys.stderr)
+    return speeds
+
+
+def report_figures(against: str, job: list[float], memory: list[float], plain: list[float]) -> None:
+    """Medians of the ratios taken round by round: what disturbs a round disturbs its three parts."""
+    rows = [(number, *(f"{speed:.3f}" for speed in speeds)) for number, speeds in enumerate(zip(job, memory, plain, strict=True), start=1)]
+    figures = {
+        against: round(statistics.median(a / b for a, b in zip(job, plain, strict=True)), 2),
+        "vs_memory": round(statistics.median(a / b for a, b in zip(job, memory, strict=True)), 3),
+        "pictures_per_second": round(statistics.median(job), 3),
+    }
+    report(("round", "the job", "its step from memory", "plain GluonCV"), rows, figures)
+
+
+def whole_job(folder: Path, key: str, settings: list[str]) -> float:
+    """Pictures a second of a real job's second epoch, from the job's own events: reading, augmenting, learning, logging."""
+    engine, network, backbone = key.split("/")
+    with tempfile.TemporaryDirectory() as checkpoints:
+        words = [word for pair in settings for word in ("--set", pair)]
+        command = [sys.executable, "-m", "cli", "train", str(folder), "--name", "speed", "--engine", engine, "--network", network]
+        command += ["--backbone", backbone, "--epochs", "3", *words]
+        job = subprocess.Popen(
+            command, env={**ENVIRONMENT, "CHECKPOINTS": checkpoints}, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        files = JobFolder(Path(checkpoints) / "speed")
+        while job.poll() is None and sum(isinstance(event, EpochDone) for event in files.events()) < 2:
+            time.sleep(0.2)
+        if job.poll() is not None:
+            raise SystemExit(job.communicate()[1].decode())
+        files.ask_to_stop(keep_best=False)
+        job.wait()
+        return _second_epoch(files)
+
+
+def _second_epoch(files: JobFolder) -> float:
+    stages = [event for event in files.events() if isinstance(event, Stage)]
+    learning = [place for place, event in enumerate(stages) if event.stage == "training"][1]
+    seconds = (stages[learning + 1].at - stages[learning].at).total_seconds()
+    rows = [line.split(",") for line in files.figures_file.read_text().splitlines()]
+    steps = sum(row[0] == "2" and row[1] != "" for row in rows)
+    return steps * files.job().hyperparameters.batch_size / seconds
+
+
+def gluon_python() -> Path:
+    """The interpreter of the gluon engine; ends the benchmark with the cure where there is none."""
+    python = Settings().gluon_task_python
+    if not python.exists():
+        raise SystemExit(f"MXNet and GluonCV are not installed ({python} is missing): run ./run/local.sh where Python 3.10 or 3.11 is.")
+    return python
