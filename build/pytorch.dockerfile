@@ -19,6 +19,7 @@ RUN pip install -r /opt/requirements/pytorch.txt \
 
 COPY contracts /opt/maskwright/contracts
 COPY annotations /opt/maskwright/annotations
+COPY runtimes /opt/maskwright/runtimes
 COPY training_api /opt/maskwright/training_api
 # Weights that training_api/assets/networks.json selects come with the image: none as it is (docs/weights.md).
 RUN python -m training_api.weights --engine pytorch --bake /opt/maskwright/training_api/assets/networks.json --to /opt/maskwright/weights

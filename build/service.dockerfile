@@ -21,6 +21,7 @@ RUN pip install -r /opt/requirements/${SERVICE}.txt && \
 # The code comes last: a change in it builds in a second.
 COPY contracts /opt/maskwright/contracts
 COPY annotations /opt/maskwright/annotations
+COPY runtimes /opt/maskwright/runtimes
 COPY ${SERVICE} /opt/maskwright/${SERVICE}
 COPY build/become_owner.py /opt/become_owner.py
 

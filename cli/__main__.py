@@ -12,7 +12,7 @@ from rich.table import Table
 from annotations.doctor.check import check_dataset
 from cli.follow import figures_of, follow
 from cli.importing import import_source, read_choices, sentences
-from cli.predict import predict_picture
+from cli.predict import predict_all
 from cli.recommended import recommended
 from cli.services import run_services
 from cli.waggle import start_waggle
@@ -140,16 +140,23 @@ def waggle(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A model's name, its folder, or its downloaded zip.")],
-    picture: Annotated[Path, typer.Argument(help="A picture.")],
-    out: Annotated[Path | None, typer.Option(help="Where the index mask goes, a PNG.")] = None,
-    overlay: Annotated[Path | None, typer.Option(help="Where the picture with the mask over it goes.")] = None,
+    model: Annotated[str, typer.Argument(help="A model's name, its folder, or its downloaded zip; with --url its name there.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, folders of them, or archives.")],
+    out: Annotated[Path | None, typer.Option(help="Where index masks go: a PNG for one picture, else a folder.")] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Where pictures with their masks over them go: likewise.")] = None,
+    url: Annotated[str | None, typer.Option(help="Ask a running inference API, such as http://127.0.0.1:4343.")] = None,
 ) -> None:
-    """Ask a model what it sees in a picture."""
+    """Ask a model what it sees in pictures. Exit code 1 where one could not be answered."""
     if out is None and overlay is None:
-        raise Invalid("There is nothing to write.", "Give --out mask.png, --overlay overlay.png or both.")
-    shares = predict_picture(model, picture, out, overlay)
-    print(", ".join(f"{name} {share:.2%}" for name, share in shares.items()))
+        raise Invalid("There is nothing to write.", "Give --out masks, --overlay overlays or both: folders, or files for one picture.")
+    failed = False
+    for looked in predict_all(model, pictures, out, overlay, url, console):
+        if looked.problem is not None:
+            failed = True
+            console.print(f"{looked.problem.cause} {looked.problem.cure}", style="red", highlight=False)
+        else:
+            print(f"{looked.name}: " + ", ".join(f"{name} {share:.2%}" for name, share in looked.shares.items()))
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()

@@ -25,7 +25,7 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    epochs: int = _setting(8, "How often every training picture is visited.", level="basic", unit="epochs", ge=1, le=10_000)
+    epochs: int = _setting(20, "How often every training picture is visited.", level="basic", unit="epochs", ge=1, le=10_000)
     batch_size: int = _setting(
         8, "How many crops one step learns from together. More needs more memory.", level="basic", unit="crops", ge=1, le=512
     )
@@ -71,7 +71,7 @@ class Hyperparameters(BaseModel):
         "(one_cycle); or by a power of 0.9 (poly).",
         engines=LEARN,
     )
-    warm_up: float = _setting(0.15, "Share of the training in which the learning rate rises to its full size.", engines=LEARN, ge=0, le=0.9)
+    warm_up: float = _setting(0.05, "Share of the training in which the learning rate rises to its full size.", engines=LEARN, ge=0, le=0.9)
     weight_decay: float = _setting(0.01, "How strongly the weights are pulled towards zero.", engines=LEARN, ge=0, le=1)
     momentum: float = _setting(
         0.9, "How much of the last steps the optimiser keeps: SGD's momentum, and AdamW's first beta.", engines=LEARN, ge=0, lt=1

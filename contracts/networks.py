@@ -225,7 +225,7 @@ CATALOGUE = (
         advice="The lightest of GluonCV's networks: for a CPU with the gluon engine.",
         parameters=1.1,
         seconds=0.34,
-        defaults={"short_side": 768, "crop": 256, "learning_rate": 0.004, "epochs": 6},
+        defaults={"short_side": 768, "crop": 256, "learning_rate": 0.004, "epochs": 6, "warm_up": 0.15},
     ),
     Network(
         engine="gluon",
@@ -236,7 +236,15 @@ CATALOGUE = (
         parameters=33.0,
         seconds=2.3,
         multiple_of=8,
-        defaults={"short_side": 480, "crop": 256, "batch_size": 4, "crops_per_picture": 4, "learning_rate": 0.001, "epochs": 20},
+        defaults={
+            "short_side": 480,
+            "crop": 256,
+            "batch_size": 4,
+            "crops_per_picture": 4,
+            "learning_rate": 0.001,
+            "epochs": 20,
+            "warm_up": 0.15,
+        },
     ),
     Network(
         engine="majority",

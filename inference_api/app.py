@@ -1,31 +1,120 @@
 """The app of inference_api: settings in, routes out."""
 
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from PIL import Image
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contracts.errors import Invalid, Problem
-from inference_api.routes import routes
+from contracts.errors import Busy, Invalid, NotFound, Problem, TooLarge
+from inference_api.batches import Batches
+from inference_api.metrics import Counted, Metrics
+from inference_api.routes import batches, machine, models, original, predict
 from inference_api.settings import Settings
 from inference_api.store import Store
+from inference_api.turns import Turns
+from runtimes import count_cores
+
+FILES = frozenset({"picture", "image", "input_data"})
+"""Fields that hold a file, whichever route."""
 
 
 def create_app(settings: Settings) -> FastAPI:
     settings.checkpoints.mkdir(parents=True, exist_ok=True)
-    app = FastAPIOffline(title="Maskwright: inference", version="0.1.0")
+    # Pillow's own guard is one number for the process. The settings' is asked before anything is decoded.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, settings.largest_picture)
+    app = FastAPIOffline(title="Maskwright: inference", version="0.1.0", lifespan=_working)
     app.state.settings = settings
-    app.state.store = Store(settings.checkpoints.resolve(), settings.models_in_memory)
-    app.include_router(routes)
+    app.state.store = Store(settings.checkpoints.resolve(), settings.models_in_memory, settings.runtime, settings.precision)
+    app.state.large_pictures = threading.Lock()
+    app.state.turns = Turns(settings.predictions_at_once or max(2, count_cores()), settings.queue)
+    app.state.batches = Batches(settings, app.state.store, app.state.turns, app.state.large_pictures)
+    app.state.metrics = Metrics(app.state.turns, app.state.store)
+    for module in (machine, models, predict, batches, original):
+        app.include_router(module.routes)
+    app.add_middleware(BodyLimit, most=settings.largest_upload)
+    app.add_middleware(Counted, metrics=app.state.metrics)
 
     @app.exception_handler(Problem)
-    async def say(_: Request, problem: Problem) -> JSONResponse:
-        return JSONResponse(problem.as_dict(), problem.status)
+    async def say(request: Request, problem: Problem) -> JSONResponse:
+        again = {"Retry-After": str(problem.seconds)} if isinstance(problem, Busy) else None
+        return refusal(request.url.path, problem, problem.status, again)
 
     @app.exception_handler(RequestValidationError)
-    async def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        problem = Invalid(f"{first['loc'][-1]}: {first['msg']}.", "See /docs for what this route takes.")
-        return JSONResponse(problem.as_dict(), problem.status)
+    async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+        problem = _of_a_field(error.errors()[0])
+        return refusal(request.url.path, problem, problem.status)
+
+    @app.exception_handler(HTTPException)
+    async def repeat(request: Request, error: HTTPException) -> JSONResponse:
+        return refusal(request.url.path, _of_the_request(request, error), error.status_code, error.headers)
 
     return app
+
+
+@asynccontextmanager
+async def _working(app: FastAPI) -> AsyncIterator[None]:
+    async with app.state.batches.working():
+        yield
+
+
+def refusal(path: str, problem: Problem, status: int, headers: Any = None) -> JSONResponse:
+    """An answer that says what is wrong, in the form that the path's clients know."""
+    body = original.envelope(error=str(problem)) if original.asked_the_original(path) else problem.as_dict()
+    return JSONResponse(body, status, headers)
+
+
+def _of_a_field(error: dict[str, Any]) -> Problem:
+    field = str(error["loc"][-1])
+    if "body" in error["loc"] and FILES.intersection(map(str, error["loc"])):
+        return Invalid(f"The request's form has no file “{field}”.", f"Send it as a file of a form: curl -F {field}=@photo.jpg.")
+    return Invalid(f"{field}: {error['msg']}.", "See /docs for what this route takes.")
+
+
+def _of_the_request(request: Request, error: HTTPException) -> Problem:
+    said = str(error.detail).rstrip(".")
+    if error.status_code == TooLarge.status:
+        return TooLarge(f"{said}.", "Send a smaller picture, or fewer at a time.")
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return NotFound(f"There is nothing at {request.url.path}.", "See /docs for what there is.")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return Invalid(f"{request.url.path} does not take {request.method}.", "See /docs for what it takes.")
+    return Invalid(f"The request cannot be read ({said}).", "Send a multipart form with the picture as a file: curl -F picture=@photo.jpg.")
+
+
+class BodyLimit:
+    """Ends requests with more bytes than are taken: at once where they say so, else when they come."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.most:
+            await refusal(scope["path"], self._problem(), TooLarge.status, {"Connection": "close"})(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.most:
+                raise HTTPException(TooLarge.status, self._problem().cause)
+            return message
+
+        await self.app(scope, counted, send)
+
+    def _problem(self) -> TooLarge:
+        return TooLarge(f"The request has more than {self.most // 2**20} MB.", "Send a smaller picture, or fewer at a time.")

@@ -1,16 +1,23 @@
 """The models that can be asked: every checkpoints/<job>/model. Loaded on first use, again when published anew."""
 
 import threading
+import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from annotations.whole_picture import Normalisation, Reading, read_whole_picture
-from contracts.errors import NotFound
+from annotations.untrusted import shown
+from annotations.whole_picture import Normalisation, Picture, Reading, read_whole_picture
+from contracts.errors import Broken, NotFound, Problem
 from contracts.model import MODEL_FILE, Model, read_model
 from inference_api.predictors import Predictor, load_predictor
+from inference_api.turns import heed
+
+SWAP = 5.0
+"""Seconds that a model may be away while it is published anew."""
 
 
 @dataclass(frozen=True)
@@ -21,53 +28,134 @@ class LoadedModel:
     predictor: Predictor
     published: int
 
-    def read(self, picture: np.ndarray) -> Reading:
-        """Class and confidence of every pixel of a picture, uint8 (height, width, 3)."""
+    def read(
+        self,
+        picture: Picture,
+        size: tuple[int, int] | None = None,
+        confidence: type | None = np.float32,
+        short_side: int | None = None,
+    ) -> Reading:
+        """Class and confidence of every pixel of a picture, as read_whole_picture does it; at another size than its own if asked."""
+        geometry = self.model.geometry.model_copy(update={} if short_side is None else {"short_side": short_side})
         normalisation = Normalisation(self.model.mean, self.model.deviation)
-        return read_whole_picture(picture, self.model.geometry, normalisation, self.predictor.predict)
+        return read_whole_picture(picture, geometry, normalisation, self._predict, size, confidence)
+
+    @property
+    def runtime(self) -> str:
+        """What answers, such as “openvino 2026.4.1, bfloat16, 2 threads”."""
+        return self.predictor.describe
+
+    def _predict(self, batch: np.ndarray) -> np.ndarray:
+        heed()
+        return self.predictor.predict(batch)
 
 
-def load_model(folder: Path) -> LoadedModel:
-    """The model of a folder, ready to answer. Raises Broken where something is missing in it."""
+def load_model(folder: Path, runtime: str = "auto", precision: str = "auto") -> LoadedModel:
+    """The model of a folder, ready to answer. Raises Broken where something is missing in it, Unavailable where it cannot be
+    answered by the runtime or in the precision that was asked for."""
     published = (folder / MODEL_FILE).stat().st_mtime_ns
     model = read_model(folder)
-    return LoadedModel(model, load_predictor(folder, model), published)
+    return LoadedModel(model, load_predictor(folder, model, runtime, precision), published)
 
 
 class Store:
     """Models by name; the `most` used last stay in memory."""
 
-    def __init__(self, checkpoints: Path, most: int) -> None:
+    def __init__(self, checkpoints: Path, most: int, runtime: str = "auto", precision: str = "auto") -> None:
         self.checkpoints = checkpoints
         self.most = most
+        self.runtime, self.precision = runtime, precision
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
-        self._loading = threading.Lock()
+        self._loading, self._ordering = threading.Lock(), threading.Lock()
 
     def models(self) -> list[Model]:
         """Everything that can be asked, newest first."""
-        folders = [path / "model" for path in self.checkpoints.iterdir() if path.name[0] != "." and (path / "model" / MODEL_FILE).is_file()]
-        return sorted((read_model(folder) for folder in folders), key=lambda model: model.created, reverse=True)
+        found = []
+        for path in self.checkpoints.iterdir():
+            # A model whose file was damaged must not hide the others: who asks for it by name is told.
+            with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+                if not path.name.startswith("."):
+                    found.append(read_model(path / "model"))
+        return sorted(found, key=lambda model: model.created, reverse=True)
 
     def model(self, name: str) -> Model:
-        return read_model(self._folder(name))
+        """What is known of a model. Raises NotFound, or Broken where its file is damaged."""
+        try:
+            return read_model(self.folder(name))
+        except ValueError as error:
+            raise _damaged(name) from error
 
-    def load(self, name: str) -> LoadedModel:
-        """A model ready to answer. Raises NotFound."""
-        folder = self._folder(name)
-        published = (folder / MODEL_FILE).stat().st_mtime_ns
+    def in_memory(self, name: str) -> LoadedModel | None:
+        """A model, if it is loaded."""
+        return self._loaded.get(name)
+
+    def load(self, name: str, again: bool = False) -> LoadedModel:
+        """A model ready to answer; `again`: read from its folder even if it is loaded. Raises NotFound."""
+        loaded = self._loaded.get(name)
+        if loaded is not None and not again:
+            if self._is_current(name, loaded):
+                return self._keep(name, loaded)
+            if self._loading.locked():  # another caller brings what was published anew; until then the former answers
+                return loaded
         with self._loading:
             loaded = self._loaded.get(name)
-            if loaded is None or loaded.published != published:
-                loaded = load_model(folder)
+            if again or loaded is None or not self._is_current(name, loaded):
+                loaded = self._read(name)
+            return self._keep(name, loaded)
+
+    def count(self) -> int:
+        """How many are in memory."""
+        return len(self._loaded)
+
+    def _keep(self, name: str, loaded: LoadedModel) -> LoadedModel:
+        with self._ordering:
             self._loaded[name] = loaded
             self._loaded.move_to_end(name)
             while len(self._loaded) > self.most:
                 self._loaded.popitem(last=False)
         return loaded
 
-    def _folder(self, name: str) -> Path:
+    def _read(self, name: str) -> LoadedModel:
+        """A model from its folder, with all files of one publication, though the folder may be replaced meanwhile."""
+        deadline = time.monotonic() + SWAP
+        while True:
+            before = self._published(name)
+            try:
+                loaded = load_model(self.folder(name), self.runtime, self.precision)
+            except (Problem, OSError, ValueError) as error:
+                settled = before == self._published(name) and not self._is_being_published(name)
+                if settled or time.monotonic() > deadline:
+                    raise (error if isinstance(error, Problem) else _damaged(name)) from error
+            else:
+                if loaded.published == self._published(name) or time.monotonic() > deadline:
+                    return loaded
+            time.sleep(0.01)
+
+    def _is_current(self, name: str, loaded: LoadedModel) -> bool:
+        published = self._published(name)
+        return published == loaded.published or (published is None and self._is_being_published(name))
+
+    def _is_being_published(self, name: str) -> bool:
+        """Whether the former folder was moved away for the new one this moment (contracts.job_folder.folder_aside)."""
+        with suppress(OSError, ValueError):  # no folder can have this name
+            return (self.checkpoints / name / ".model.old").exists()
+        return False
+
+    def _published(self, name: str) -> int | None:
+        with suppress(OSError, ValueError):
+            return (self.checkpoints / name / "model" / MODEL_FILE).stat().st_mtime_ns
+        return None
+
+    def folder(self, name: str) -> Path:
+        """Where a model lies. Raises NotFound."""
         folder = self.checkpoints / name / "model"
-        if "/" in name or name.startswith(".") or not (folder / MODEL_FILE).is_file():
+        named = name and "/" not in name and not name.startswith(".") and len(name.encode()) < 256
+        if not named or not (folder / MODEL_FILE).is_file():
             known = ", ".join(model.name for model in self.models()[:5]) or "none yet"
-            raise NotFound(f"There is no model “{name}”.", f"A model is there once its job has finished. There are: {known}.")
+            raise NotFound(f"There is no model “{shown(name)}”.", f"A model is there once its job has finished. There are: {known}.")
         return folder
+
+
+def _damaged(name: str) -> Broken:
+    cause = f"{MODEL_FILE} of the model “{shown(name)}” cannot be read."
+    return Broken(cause, "Its folder is damaged: train or import it again.")

@@ -78,7 +78,7 @@ def test_a_job_name_that_is_no_name_is_refused(api: TestClient, dataset: Path, n
 
 
 def test_an_unknown_network_is_refused_with_the_known_ones(api: TestClient, dataset: Path):
-    refused(api, 400, "pytorch/unet/resnet18", network="alexnet")
+    refused(api, 400, "unet", engine="pytorch", network="alexnet", backbone="resnet18")
 
 
 def test_an_unknown_dataset_is_refused_with_the_known_ones(api: TestClient, dataset: Path):

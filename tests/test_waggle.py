@@ -85,6 +85,7 @@ class Commands:
     def __init__(self, place: Path) -> None:
         self.folder, self.checkpoints, self.datasets = place / "storage", place / "checkpoints", place / "datasets"
         own = {"CHECKPOINTS": self.checkpoints, "DATASETS": self.datasets, "TASK_PYTHON": sys.executable, "PYTHONPATH": ROOT}
+        own["TMPDIR"] = place  # where the container's program lays the dataset
         self.environment = {**os.environ, **{name: str(value) for name, value in own.items()}, "LAUNCHER": "process"}
 
     def waggle(self, *more: str) -> subprocess.CompletedProcess[str]:

@@ -15,8 +15,9 @@ from contracts.errors import Broken
 from contracts.events import fold
 from contracts.job import EpochScores, Job
 from contracts.job_folder import JobFolder, folder_aside
-from contracts.model import Model, Parity
+from contracts.model import Comparison, Model, Parity
 from training_api.engines import Engine
+from training_api.weights import read_roots
 
 COMPARED = 4
 """So many validation pictures are read by both."""
@@ -25,14 +26,30 @@ EQUAL = 0.999
 GRAPH = "model.onnx"
 
 
-def publish(folder: JobFolder, job: Job, engine: Engine, classes: list[str], validation: list[Pair], train_pictures: int) -> None:
-    """Fill model/ from best/. Raises Broken where the exported graph does not see what the engine sees."""
+def publish(
+    folder: JobFolder,
+    job: Job,
+    engine: Engine,
+    classes: list[str],
+    training: list[Pair],
+    validation: list[Pair],
+    say: Callable[[str], None],
+) -> None:
+    """Fill model/ from best/. Raises Broken where the exported graph does not see what the engine sees. `say` is told the stages."""
+    say("publishing the model")
     engine.load(folder.best)
-    scores = _best_scores(folder)
+    scores, roots = _best_scores(folder), read_roots(folder)
     with folder_aside(folder.model) as aside:
         engine.export(aside)
         predictor = "onnx_graph" if (aside / GRAPH).exists() else "majority"
         parity = _compare(aside, engine, validation[:COMPARED])
+        seconds = (datetime.now(timezone.utc) - job.created).total_seconds()
+        comparisons = []
+        if predictor == "onnx_graph":
+            from training_api.precisions import compare_precisions  # needs the runtimes, which majority goes without
+
+            say("comparing narrower numbers")
+            comparisons = compare_precisions(aside, engine, len(classes), training, validation, seconds)
         model = Model(
             name=job.name,
             job=job.name,
@@ -48,12 +65,14 @@ def publish(folder: JobFolder, job: Job, engine: Engine, classes: list[str], val
             deviation=engine.normalisation.deviation,
             scores=scores,
             parity=parity,
+            comparisons=comparisons,
             dataset=job.dataset,
             weights=job.weights,
-            weights_licence="none: trained from scratch",
-            train_pictures=train_pictures,
+            weights_from=roots.name,
+            weights_licence=roots.licence,
+            train_pictures=len(training),
             validation_pictures=len(validation),
-            seconds=(datetime.now(timezone.utc) - job.created).total_seconds(),
+            seconds=seconds,
         )
         model.write(aside)
         (aside / "palette.txt").write_text("\n".join(str(value) for value in voc_palette().ravel()) + "\n")
@@ -128,7 +147,7 @@ def _card(model: Model, job: Job) -> str:
 
 {model.network} on {model.backbone}, trained by the engine {model.engine} on the dataset “{model.dataset}”
 ({model.train_pictures} pictures taught, {model.validation_pictures} scored), {model.created:%Y-%m-%d}. Starting weights: {model.weights}
-({model.weights_licence}).
+{f"“{model.weights_from}” " if model.weights_from else ""}(licence: {model.weights_licence}).
 
 Scored on whole validation pictures at their own size, read as they are served: mIoU {mean_iou}, pixel accuracy {accuracy}.
 
@@ -138,12 +157,33 @@ Scored on whole validation pictures at their own size, read as they are served: 
 
 The exported graph was compared with the trained network on {model.parity.pictures} pictures: {model.parity.equal_pixels:.3%} of the
 pixels have the same class.
-
+{_precisions(model)}
 To predict: resize a picture so that its shorter side is {model.geometry.short_side} pixels (never enlarge), scale its pixels to 0…1,
 subtract the mean {model.mean} and divide by the deviation {model.deviation}, pad to a multiple of {model.geometry.multiple_of};
 `model.onnx` turns `picture` (n, 3, height, width) into `scores` (n, classes, height, width) before the softmax. Settings of the
 training: `{json.dumps(job.hyperparameters.model_dump())}`.
 """
+
+
+def _precisions(model: Model) -> str:
+    """What each kind of numbers costs, as a table; nothing where there is nothing to compare."""
+    if not model.comparisons:
+        return ""
+    rows = "\n".join(f"| {row.precision} | {row.note or _costs(row)} |" for row in model.comparisons)
+    return f"""
+Served in narrower numbers, on the same validation pictures, against ONNX Runtime in float32:
+
+| numbers | mIoU, equal pixels, time of a picture on the machine of the training |
+|---|---|
+{rows}
+
+What loses more than half a point of mIoU is served only to those who ask for it (PRECISION).
+"""
+
+
+def _costs(row: Comparison) -> str:
+    score = "n/a" if row.mean_iou is None else f"{row.mean_iou:.3f}"
+    return f"{score}, {row.equal_pixels:.3%}, {1000 * (row.seconds or 0):.0f} ms ({row.runtime}, {row.pictures} pictures)"
 
 
 def _example(folder: Path, engine: Engine, pair: Pair, classes: list[str]) -> None:

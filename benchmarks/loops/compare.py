@@ -48,10 +48,10 @@ class Loop:
         while self._line() != "ready":
             pass
 
-    def seconds(self) -> float:
-        """Of its next steps."""
+    def seconds(self, word: str = "go") -> float:
+        """Of its next steps, or of what the word names."""
         assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
+        self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()
         return float(self._line())
 

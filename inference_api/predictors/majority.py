@@ -9,6 +9,8 @@ from contracts.model import Model
 
 
 class Majority:
+    describe = "numpy, float32, 1 thread"
+
     def __init__(self, pixels_per_class: list[int]) -> None:
         counts = np.array(pixels_per_class, np.float64) + 1
         self.scores = np.log(counts / counts.sum()).astype(np.float32)
@@ -19,5 +21,5 @@ class Majority:
         return scores
 
 
-def load(folder: Path, _: Model) -> Majority:
+def load(folder: Path, _model: Model, _runtime: str, _precision: str) -> Majority:
     return Majority(json.loads((folder / "majority.json").read_bytes())["pixels_per_class"])

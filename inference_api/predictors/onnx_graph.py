@@ -1,25 +1,10 @@
-"""Answers with model.onnx, by ONNX Runtime."""
+"""Answers with model.onnx, or the int8 graph beside it: by the runtime and the precision that suit machine and model."""
 
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-
-from contracts.errors import Broken
 from contracts.model import Model
+from runtimes import Graph, choose, look_around, open_graph
 
 
-class OnnxGraph:
-    def __init__(self, graph: Path) -> None:
-        self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-
-    def predict(self, batch: np.ndarray) -> np.ndarray:
-        scores: np.ndarray = self.session.run(["scores"], {"picture": batch})[0]
-        return scores
-
-
-def load(folder: Path, model: Model) -> OnnxGraph:
-    graph = folder / "model.onnx"
-    if not graph.is_file():
-        raise Broken(f"The model “{model.name}” has no model.onnx.", "Its folder is damaged: train or import it again.")
-    return OnnxGraph(graph)
+def load(folder: Path, model: Model, runtime: str, precision: str) -> Graph:
+    return open_graph(folder, *choose(runtime, precision, model.comparisons, look_around()))
