@@ -13,7 +13,7 @@ from annotations.dataset import open_dataset
 from contracts.errors import Invalid
 from contracts.hyperparameters import Hyperparameters
 from contracts.networks import CATALOGUE, ENGINES, Network, find_network
-from inference_api.predictors.onnx_graph import OnnxGraph
+from runtimes import open_graph
 from tests.conftest import draw_dataset
 from training_api.data import Crops
 from training_api.engines import Engine, Plan, create_engine
@@ -62,7 +62,7 @@ def test_a_network_learns_is_kept_and_is_served_as_it_was_trained(row: Network, 
     other.load(tmp_path)
     assert np.array_equal(other.predict(pictures[0]), scores[0])
 
-    served = OnnxGraph(tmp_path / "model.onnx")
+    served = open_graph(tmp_path, "onnxruntime", "float32")
     for picture, ours in zip(pictures, scores, strict=True):
         theirs = served.predict(picture)
         assert theirs.shape == ours.shape == (len(picture), CLASSES, *picture.shape[2:])
