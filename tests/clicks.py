@@ -46,17 +46,22 @@ def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=name).click()
 
 
+def choose_network(page: Page, network: str) -> None:
+    """On the wizard's second step; most networks are in groups that are opened first."""
+    choice = page.locator(f"input[name=network][value='{network}']")
+    choice.wait_for(state="attached")
+    if not choice.is_visible():
+        page.locator("details", has=choice).locator("summary").click()
+    choice.check()
+
+
 def start(page: Page, dataset: str, network: str, name: str, **settings: object) -> None:
     """Click through the wizard from the start page to the job's page."""
     page.goto("/")
     page.get_by_role("link", name="Train a model").first.click()
     page.locator(f"input[name=dataset][value={dataset}]").check()
     press(page, "Next: Settings")
-    choice = page.locator(f"input[name=network][value='{network}']")
-    choice.wait_for(state="attached")
-    if not choice.is_visible():
-        page.locator("details", has=choice).locator("summary").click()
-    choice.check()
+    choose_network(page, network)
     press(page, "Next: Hyper-parameters")
     for details in page.locator("main details:not([open]) > summary").all():
         details.click()

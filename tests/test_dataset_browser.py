@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from annotations.dataset import read_mask
-from tests.clicks import chromium, needs_chromium, press, watched_page
+from tests.clicks import choose_network, chromium, needs_chromium, press, watched_page
 from tests.conftest import ROOT, draw_dataset, wait_for
 from tests.test_browser import answers, free_port
 from tests.test_dataset_pages import labelme_files, zipped
@@ -101,7 +101,7 @@ def test_from_a_zip_of_labelme_files_to_a_training(page: Page, home: Path):
 
     page.get_by_role("link", name="Train on it").click()
     press(page, "Next: Settings")
-    page.locator("input[name=network][value='majority/majority/none']").check()
+    choose_network(page, "majority/majority/none")
     press(page, "Next: Hyper-parameters")
     page.wait_for_url("**/train/hyperparameters**", wait_until="load")
     sheet = page.locator(".augmented img")
