@@ -60,12 +60,12 @@ def main() -> None:
             train(checkpoints, name, work / "squares")
         seen = scored(checkpoints / "fcn", pairs)[: 3 if asked.quick else None]
         rows, figures = compare_forward(checkpoints / "fcn" / "model", seen, Path(scratch))
-        with served(checkpoints) as url:
+        with served(checkpoints) as port:
             for name, key in (("fcn", "http_overhead"), ("light", "http_overhead_light")):
-                row, figures[key] = compare_http(url, checkpoints / name / "model", pairs, 8 if asked.quick else 40)
+                row, figures[key] = compare_http(port, checkpoints / name / "model", pairs, 8 if asked.quick else 40)
                 rows.append(row)
             found, figures["wrong_answers"], figures["throughput_vs_bare"] = simultaneous(
-                url, checkpoints / "fcn" / "model", pairs, CALLERS[:1] if asked.quick else CALLERS
+                port, checkpoints / "fcn" / "model", pairs, CALLERS[:1] if asked.quick else CALLERS
             )
     report(("what", "by", "ms, median", "note"), rows + found, figures)
 

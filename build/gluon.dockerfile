@@ -11,9 +11,10 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1 PYTHONPATH=/opt/maskwright
 
-COPY build/requirements/gluon.txt build/requirements/gluon-no-deps.txt /opt/requirements/
+COPY build/trim.py build/requirements/gluon.txt build/requirements/gluon-no-deps.txt /opt/requirements/
 RUN pip install -r /opt/requirements/gluon.txt \
- && pip install --no-deps -r /opt/requirements/gluon-no-deps.txt
+ && pip install --no-deps -r /opt/requirements/gluon-no-deps.txt \
+ && python /opt/requirements/trim.py
 
 # MXNet 1.9.1 has oneDNN (MKL) in it, which may be switched off: 0 takes about twice the time on any processor that oneDNN knows.
 # A build without it exists for 1.8 alone, which cannot write the networks as ONNX.

@@ -13,9 +13,10 @@ RUN pip install -r /opt/requirements/torch.txt \
  && cd "$(python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')" \
  && rm -rf include test share
 
-COPY build/requirements/constraints.txt build/requirements/pytorch.txt build/requirements/pytorch-no-deps.txt /opt/requirements/
+COPY build/trim.py build/requirements/constraints.txt build/requirements/pytorch.txt build/requirements/pytorch-no-deps.txt /opt/requirements/
 RUN pip install -r /opt/requirements/pytorch.txt \
- && pip install --no-deps -r /opt/requirements/pytorch-no-deps.txt
+ && pip install --no-deps -r /opt/requirements/pytorch-no-deps.txt \
+ && python /opt/requirements/trim.py
 
 COPY contracts /opt/maskwright/contracts
 COPY annotations /opt/maskwright/annotations

@@ -11,9 +11,11 @@ COPY build/requirements/constraints.txt build/requirements/common.txt /opt/requi
 RUN pip install -r /opt/requirements/common.txt
 
 ARG SERVICE
-COPY build/requirements/${SERVICE}.txt /opt/requirements/
-# Of Plotly's package the pages serve one script; the rest of its 60 MB stays out of the layer.
+COPY build/trim.py build/requirements/${SERVICE}.txt /opt/requirements/
+# ONNX Runtime wants sympy for tools that no service runs. Of Plotly's package the pages serve one script; the rest of its 60 MB
+# stays out of the layer.
 RUN pip install -r /opt/requirements/${SERVICE}.txt && \
+    python /opt/requirements/trim.py sympy mpmath && \
     if [ "$SERVICE" = gui ]; then \
       find "$(python -c 'import os, plotly; print(os.path.dirname(plotly.__file__))')" -type f ! -name plotly.min.js ! -name __init__.py -delete; \
     fi
