@@ -1,13 +1,17 @@
 """OpenVINO on the processor: compiled for it, with its bfloat16 and int8 instructions where it has them."""
 
+import sys
 from collections import deque
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import openvino
 
-from contracts.errors import Unavailable
+# OpenVINO's tools for converting models, which its package imports and nothing here uses, would load what reports their use.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
+
+from contracts.errors import Unavailable  # noqa: E402
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,8 @@
 """Every runtime and precision of this machine answers like float32, and only what was compared is used without being asked for."""
 
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from inference_api.app import create_app
 from inference_api.settings import Settings
 from inference_api.store import load_model
 from runtimes import Machine, choose, look_around, open_graph
-from tests.conftest import draw_dataset
+from tests.conftest import ROOT, draw_dataset
 from tests.test_training import run, write_job
 from training_api import precisions
 
@@ -179,3 +181,9 @@ def test_a_quantiser_that_fails_costs_no_training_its_model(home: Path, folder: 
     assert found[0].equal_pixels >= 0.999
     assert found[-1].note.startswith("No int8 graph could be made: ")
     assert not (tmp_path / "model.int8.onnx").exists()
+
+
+def test_answering_loads_nothing_that_reports_its_use():
+    program = "import sys, runtimes.openvino; print([name for name in sys.modules if name.startswith('openvino_telemetry.')])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
