@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURES = 10
 CROPS = 2
 """Of a picture in an epoch."""
-ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT)}
+# By itself MXNet takes half of the processors: all loops get all of them.
+THREADS = str(len(os.sched_getaffinity(0)))
+ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": THREADS, "PYTHONPATH": str(ROOT)}
 
 
 def photographs(folder: Path) -> Path:
@@ -83,16 +85,16 @@ def compare(
     steps = PICTURES * 4 // 5 * CROPS // batch  # an epoch of the job: four fifths of the pictures teach
     settings = [f"crop={crop}", f"short_side={crop}", f"batch_size={batch}", f"crops_per_picture={CROPS}"]
     loops = Path(__file__).parent
-    memory_command = [python, str(loops / "from_memory.py"), str(folder), key, str(steps), *settings]
-    plain_command = [str(gluon_python()), str(loops / "plain_gluon.py"), str(folder), str(crop), str(batch), str(steps), *plain]
+    memory_command = [python, str(loops / "from_memory.py"), str(folder), key, *settings]
+    plain_command = [str(gluon_python()), str(loops / "plain_gluon.py"), str(folder), str(crop), str(batch), *plain]
     speeds: tuple[list[float], list[float], list[float]] = ([], [], [])
     with running(memory_command, plain_command) as waiting:
         for loop in waiting:
-            loop.seconds()  # the first steps also build graphs
+            loop.seconds(1)  # the first steps also build graphs
         for _ in range(rounds):
             speeds[0].append(whole_job(folder, key, settings))
             for place, loop in enumerate(waiting, start=1):
-                speeds[place].append(steps * batch / loop.seconds())
+                speeds[place].append(steps * batch / loop.seconds(steps))
             print(*(f"{speed[-1]:.3f}" for speed in speeds), "pictures a second", file=sys.stderr)
     return speeds
 

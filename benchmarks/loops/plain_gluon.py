@@ -1,7 +1,7 @@
 """A plain GluonCV training loop, as its users write it, to compare with: runs under the gluon engine's Python.
 
-python plain_gluon.py FOLDER CROP BATCH STEPS [--eager]: trains so many steps of FCN-ResNet50 per line that it reads, and answers
-each with the seconds that they took. GluonCV's own dataset and augmentation, one worker, SGD; --eager: not hybridised, and every
+python plain_gluon.py FOLDER CROP BATCH [--eager]: each line that it reads says how many steps of FCN-ResNet50 to train, and is
+answered with the seconds that they took. GluonCV's own dataset and augmentation, one worker, SGD; --eager: not hybridised, and every
 step's loss is waited for.
 """
 
@@ -42,7 +42,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("crop", type=int)
     parser.add_argument("batch", type=int)
-    parser.add_argument("steps", type=int)
     parser.add_argument("--eager", action="store_true")
     asked = parser.parse_args()
     data = Folder(asked.folder, asked.crop)
@@ -55,9 +54,9 @@ def main() -> None:
     trainer = gluon.Trainer(network.collect_params(), "sgd", {"learning_rate": 0.001, "momentum": 0.9, "wd": 0.0001})
     batches = endless(gluon.data.DataLoader(data, asked.batch, shuffle=True, last_batch="rollover", num_workers=1))
     print("ready", flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         started = time.monotonic()
-        for _ in range(asked.steps):
+        for _ in range(int(line)):
             pixels, masks = (part.as_in_context(mx.cpu()) for part in next(batches))  # out of the memory shared with the worker
             with autograd.record():
                 loss = loss_of(*network(pixels), masks)
