@@ -5,27 +5,7 @@ for, one worker) and against the very same step fed with one batch from memory; 
 size, the same batch. FOLDER: a dataset with pictures of 480 pixels and more; without one it is drawn.
 """
 
-import argparse
-import tempfile
-from pathlib import Path
-
-from loops.compare import compare, gluon_python, photographs, report_figures
-
-KEY = "gluon/fcn/resnet50"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--crop", type=int, default=480)
-    parser.add_argument("--batch", type=int, default=1)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = asked.folder.resolve() if asked.folder else photographs(Path(scratch) / "photographs")
-        job, memory, plain = compare(folder, KEY, str(gluon_python()), asked.rounds, asked.crop, asked.batch, "--eager")
-    report_figures("vs_plain_loop", job, memory, plain)
-
+from loops.compare import gluon_python, run
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, "gluon/fcn/resnet50", gluon_python(), 1, "vs_plain_loop", "--eager")

@@ -1,5 +1,6 @@
 """Training loops against one another: the product's whole job, its step fed from memory, and a plain GluonCV loop."""
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -76,6 +77,20 @@ def running(*commands: list[str]) -> Iterator[list[Loop]]:
         for loop in loops:
             loop.process.kill()
             loop.process.wait()
+
+
+def run(description: str, key: str, python: Path, batch: int, against: str, *plain: str) -> None:
+    """The whole benchmark of one engine: its arguments, its dataset, its figures; `against` names the ratio to the plain loop."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--crop", type=int, default=480)
+    parser.add_argument("--batch", type=int, default=batch)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.folder.resolve() if asked.folder else photographs(Path(scratch) / "photographs")
+        speeds = compare(folder, key, str(python), asked.rounds, asked.crop, asked.batch, *plain)
+    report_figures(against, *speeds)
 
 
 def compare(
