@@ -1,11 +1,20 @@
 """A headless Chromium, and a person's way through the wizard with it."""
 
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.conftest import ROOT, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = [
@@ -17,6 +26,37 @@ QUIET = [
     "--no-first-run",
 ]
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine (Debian: apt install chromium)")
+
+
+@contextmanager
+def services(home: Path) -> Iterator[str]:
+    """The pages' address, of services that run over a folder of their own and are ended as Ctrl-C ends them."""
+    ports = {name: str(_free_port()) for name in ("SDK_PORT", "INFERENCE_PORT", "GUI_PORT")}
+    folders = {"DATASETS": str(home / "datasets"), "CHECKPOINTS": str(home / "checkpoints"), "TASK_PYTHON": sys.executable}
+    up = subprocess.Popen([sys.executable, "-m", "cli", "up"], cwd=ROOT, env={**os.environ, **ports, **folders})
+    url = f"http://127.0.0.1:{ports['GUI_PORT']}"
+    try:
+        wait_for(lambda: up.poll() is not None or _answers(url), 60)
+        assert up.poll() is None, "the services did not start"
+        yield url
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(timeout=60)
+    assert up.returncode == 0
+    assert not _answers(url)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 @contextmanager

@@ -1,8 +1,5 @@
 """A person at the pages: headless Chromium clicks through the wizard to an overlay, on the services as `maskwright up` starts them."""
 
-import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from annotations.dataset import read_mask
-from tests.clicks import chromium, needs_chromium, press, start, watched_page
+from tests.clicks import chromium, needs_chromium, press, services, start, watched_page
 from tests.conftest import ROOT, draw_dataset, wait_for
 
 pytestmark = [
@@ -23,39 +20,14 @@ pytestmark = [
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The pages' address, of services that run over a folder of their own and are ended as Ctrl-C ends them."""
     home = tmp_path_factory.mktemp("home")
     draw_dataset(home / "datasets" / "plates", pictures=8)
     draw_dataset(home / "datasets" / "broken")
     (home / "datasets" / "broken" / "labels" / "p1.png").unlink()
-    ports = {name: str(free_port()) for name in ("SDK_PORT", "INFERENCE_PORT", "GUI_PORT")}
-    folders = {"DATASETS": str(home / "datasets"), "CHECKPOINTS": str(home / "checkpoints"), "TASK_PYTHON": sys.executable}
-    services = subprocess.Popen([sys.executable, "-m", "cli", "up"], cwd=ROOT, env={**os.environ, **ports, **folders})
-    url = f"http://127.0.0.1:{ports['GUI_PORT']}"
-    try:
-        wait_for(lambda: services.poll() is not None or answers(url), 60)
-        assert services.poll() is None, "the services did not start"
-        yield url
-    finally:
-        services.send_signal(signal.SIGINT)
-        services.wait(timeout=60)
-    assert services.returncode == 0
-    assert not answers(url)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
+    with services(home) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

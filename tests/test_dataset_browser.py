@@ -1,10 +1,6 @@
 """A person with pictures: headless Chromium brings a zip of labelme files, looks, cures a 255 and starts a training from it."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +10,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from annotations.dataset import read_mask
-from tests.clicks import choose_network, chromium, needs_chromium, press, watched_page
-from tests.conftest import ROOT, draw_dataset, wait_for
-from tests.test_browser import answers, free_port
+from tests.clicks import choose_network, chromium, needs_chromium, press, services, watched_page
+from tests.conftest import draw_dataset, wait_for
 from tests.test_dataset_pages import labelme_files, zipped
 
 pytestmark = [
@@ -35,17 +30,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    """The pages' address, of services that run over a folder of their own."""
-    ports = {name: str(free_port()) for name in ("SDK_PORT", "INFERENCE_PORT", "GUI_PORT")}
-    folders = {"DATASETS": str(home / "datasets"), "CHECKPOINTS": str(home / "checkpoints"), "TASK_PYTHON": sys.executable}
-    services = subprocess.Popen([sys.executable, "-m", "cli", "up"], cwd=ROOT, env={**os.environ, **ports, **folders})
-    url = f"http://127.0.0.1:{ports['GUI_PORT']}"
-    try:
-        wait_for(lambda: services.poll() is not None or answers(url), 60)
-        yield url
-    finally:
-        services.send_signal(signal.SIGINT)
-        services.wait(timeout=60)
+    with services(home) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
