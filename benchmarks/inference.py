@@ -1,8 +1,9 @@
-"""How fast a model answers: ./run/bench.sh inference [FOLDER] [--model NAME_OR_FOLDER] [--work FOLDER] [--quick]
+"""How fast a model answers: ./run/bench.sh inference [FOLDER] [--model NAME_OR_FOLDER] [--work FOLDER] [--minutes 10] [--quick]
 
 FCN-ResNet50 of the gluon engine at 480², the same weights: MXNet's own forward pass (the way the original serves it) against the
 runtime in float32, bfloat16 and int8, in turn, picture by picture; the HTTP service against a bare call on the decoded picture, for this
-network and a light one; simultaneous callers with pictures of distinct sizes against sequential ones.
+network and a light one; simultaneous callers with pictures of distinct sizes against sequential ones; the service's memory while
+callers go on for --minutes.
 
 FOLDER: a dataset of photographs, cut to squares of 480 pixels; without one it is the dummy dataset, enlarged. What is trained
 on them (minutes) is kept in --work for the next time. --model: take this trained gluon fcn/resnet50 instead, a job's or a model's folder.
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from loops.compare import ENVIRONMENT, ROOT, gluon_python, running
-from loops.service import compare_http, median, served, simultaneous
+from loops.service import compare_http, endurance, median, served, simultaneous
 from machine import report
 from PIL import Image
 
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "datasets" / "dummy_dataset")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--quick", action="store_true", help="fewer pictures and callers: to see that it runs")
     asked = parser.parse_args()
     if not (asked.folder / "images").is_dir():
@@ -60,14 +62,15 @@ def main() -> None:
             train(checkpoints, name, work / "squares")
         seen = scored(checkpoints / "fcn", pairs)[: 3 if asked.quick else None]
         rows, figures = compare_forward(checkpoints / "fcn" / "model", seen, Path(scratch))
-        with served(checkpoints) as port:
+        with served(checkpoints) as (port, process):
             for name, key in (("fcn", "http_overhead"), ("light", "http_overhead_light")):
                 row, figures[key] = compare_http(port, checkpoints / name / "model", pairs, 8 if asked.quick else 40)
                 rows.append(row)
             found, figures["wrong_answers"], figures["throughput_vs_bare"] = simultaneous(
                 port, checkpoints / "fcn" / "model", pairs, CALLERS[:1] if asked.quick else CALLERS
             )
-    report(("what", "by", "ms, median", "note"), rows + found, figures)
+            row, figures["memory_last_vs_first"] = endurance(port, process, checkpoints / "light" / "model", pairs, asked.minutes)
+    report(("what", "by", "ms, median", "note"), [*rows, *found, row], figures)
 
 
 def squares(source: Path, target: Path) -> list[Pair]:

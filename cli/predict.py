@@ -147,4 +147,4 @@ def _load(model: str) -> LoadedModel:
             return _load(folder)
     if (path / MODEL_FILE).is_file():
         return load_model(path)
-    return Store(Settings().checkpoints, most=1).load(model)
+    return Store(Settings().checkpoints, memory=0).load(model)

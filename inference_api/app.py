@@ -33,7 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, settings.largest_picture)
     app = FastAPIOffline(title="Maskwright: inference", version="0.1.0", lifespan=_working)
     app.state.settings = settings
-    app.state.store = Store(settings.checkpoints.resolve(), settings.models_in_memory, settings.runtime, settings.precision)
+    app.state.store = Store(settings.checkpoints.resolve(), settings.memory_for_models, settings.runtime, settings.precision)
     app.state.large_pictures = threading.Lock()
     app.state.turns = Turns(settings.predictions_at_once or max(2, count_cores()), settings.queue)
     app.state.batches = Batches(settings, app.state.store, app.state.turns, app.state.large_pictures)

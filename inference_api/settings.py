@@ -13,9 +13,11 @@ class Settings(BaseSettings):
 
     inference_host: str = "127.0.0.1"
     inference_port: int = 4343
+    allowed_origins: str = ""
+    """Origins whose pages may ask this service, between blanks; "*": all."""
     checkpoints: Path = Path(__file__).resolve().parent.parent / "checkpoints"
-    models_in_memory: int = 4
-    """So many models stay loaded; the one that was used longest ago goes first."""
+    memory_for_models: int = 4 * 2**30
+    """Bytes that loaded models may take; the one that was used longest ago goes first."""
     runtime: Literal["auto", "openvino", "onnxruntime"] = "auto"
     """What computes. auto: ONNX Runtime on a GPU, OpenVINO elsewhere, ONNX Runtime where that is missing."""
     precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"

@@ -15,18 +15,22 @@ from contracts.errors import Broken, NotFound, Problem
 from contracts.model import MODEL_FILE, Model, read_model
 from inference_api.predictors import Predictor, load_predictor
 from inference_api.turns import heed
+from runtimes import GRAPHS
 
+COPIES, WORKING = 2, 300 * 2**20
+"""What a loaded model takes: its graph's file twice, and what it works in. Measured at 480 × 480 and at 768 × 1024 (docs/inference.md)."""
 SWAP = 5.0
 """Seconds that a model may be away while it is published anew."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in memory. `published` tells a folder that was published again from the one that was loaded."""
+    """A model in memory, which takes about so many bytes. `published` tells a folder that was published again from this one."""
 
     model: Model
     predictor: Predictor
     published: int
+    memory: int
 
     def read(
         self,
@@ -55,15 +59,17 @@ def load_model(folder: Path, runtime: str = "auto", precision: str = "auto") -> 
     answered by the runtime or in the precision that was asked for."""
     published = (folder / MODEL_FILE).stat().st_mtime_ns
     model = read_model(folder)
-    return LoadedModel(model, load_predictor(folder, model, runtime, precision), published)
+    graph = folder / GRAPHS["float32"]
+    memory = WORKING + (COPIES * graph.stat().st_size if graph.is_file() else 0)
+    return LoadedModel(model, load_predictor(folder, model, runtime, precision), published, memory)
 
 
 class Store:
-    """Models by name; the `most` used last stay in memory."""
+    """Models by name; those used last stay in memory, as many as `memory` has bytes for, and one at least."""
 
-    def __init__(self, checkpoints: Path, most: int, runtime: str = "auto", precision: str = "auto") -> None:
+    def __init__(self, checkpoints: Path, memory: int, runtime: str = "auto", precision: str = "auto") -> None:
         self.checkpoints = checkpoints
-        self.most = most
+        self.memory = memory
         self.runtime, self.precision = runtime, precision
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading, self._ordering = threading.Lock(), threading.Lock()
@@ -111,7 +117,7 @@ class Store:
         with self._ordering:
             self._loaded[name] = loaded
             self._loaded.move_to_end(name)
-            while len(self._loaded) > self.most:
+            while len(self._loaded) > 1 and sum(model.memory for model in self._loaded.values()) > self.memory:
                 self._loaded.popitem(last=False)
         return loaded
 

@@ -215,10 +215,10 @@ def test_a_damaged_model_gets_a_sentence_and_the_others_go_on(service: Service, 
         assert client.mask("texture", SMALL).shape == (40, 40)
 
 
-def test_models_beyond_the_most_leave_memory_and_come_back(checkpoints: Path):
+def test_models_beyond_the_memory_for_them_leave_it_and_come_back(checkpoints: Path):
     for name in ("first", "second", "third"):
         shutil.copytree(checkpoints / "texture", checkpoints / name, dirs_exist_ok=True)
-    with running(checkpoints, models_in_memory=2) as service, Client(service.url) as client:
+    with running(checkpoints, memory_for_models=700 * 2**20) as service, Client(service.url) as client:
         masks = [client.mask(name, picture(2, 64, 48)) for name in ("first", "second", "third", "first")]
         assert service.metrics()["maskwright_models_loaded"] == 2
         assert all(np.array_equal(mask, masks[0]) for mask in masks)

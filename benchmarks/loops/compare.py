@@ -19,10 +19,11 @@ from contracts.job_folder import JobFolder
 from docker_sdk_api.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+JOB, MEMORY, PLAIN, BY_ITSELF = "the job", "its step from memory", "plain GluonCV", "plain GluonCV, own choice of threads"
 PICTURES = 10
 CROPS = 2
 """Of a picture in an epoch."""
-# By itself MXNet takes half of the processors: all loops get all of them.
+# By itself MXNet takes half of the processors: all loops get all of them, and one is told beside them as it starts by itself.
 THREADS = str(len(os.sched_getaffinity(0)))
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": THREADS, "PYTHONPATH": str(ROOT)}
 
@@ -90,39 +91,44 @@ def run(description: str, key: str, python: Path, batch: int, against: str, *pla
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.folder.resolve() if asked.folder else photographs(Path(scratch) / "photographs")
         speeds = compare(folder, key, str(python), asked.rounds, asked.crop, asked.batch, *plain)
-    report_figures(against, *speeds)
+    report_figures(against, speeds)
 
 
-def compare(
-    folder: Path, key: str, python: str, rounds: int, crop: int, batch: int, *plain: str
-) -> tuple[list[float], list[float], list[float]]:
-    """Pictures a second, round by round: of the job, of its step from memory, of the plain loop; in turn, A B C A B C."""
+def compare(folder: Path, key: str, python: str, rounds: int, crop: int, batch: int, *plain: str) -> dict[str, list[float]]:
+    """Pictures a second, round by round, of the job, its step from memory and the plain loop on all processors and on its own choice of
+    them; in turn, A B C D A B C D."""
     steps = PICTURES * 4 // 5 * CROPS // batch  # an epoch of the job: four fifths of the pictures teach
     settings = [f"crop={crop}", f"short_side={crop}", f"batch_size={batch}", f"crops_per_picture={CROPS}"]
     loops = Path(__file__).parent
     memory_command = [python, str(loops / "from_memory.py"), str(folder), key, *settings]
     plain_command = [str(gluon_python()), str(loops / "plain_gluon.py"), str(folder), str(crop), str(batch), *plain]
-    speeds: tuple[list[float], list[float], list[float]] = ([], [], [])
-    with running(memory_command, plain_command) as waiting:
+    by_itself = ["env", "--unset=OMP_NUM_THREADS", *plain_command]
+    speeds: dict[str, list[float]] = {name: [] for name in (JOB, MEMORY, PLAIN, BY_ITSELF)}
+    with running(memory_command, plain_command, by_itself) as waiting:
         for loop in waiting:
             loop.seconds(1)  # the first steps also build graphs
         for _ in range(rounds):
-            speeds[0].append(whole_job(folder, key, settings))
-            for place, loop in enumerate(waiting, start=1):
-                speeds[place].append(steps * batch / loop.seconds(steps))
-            print(*(f"{speed[-1]:.3f}" for speed in speeds), "pictures a second", file=sys.stderr)
+            speeds[JOB].append(whole_job(folder, key, settings))
+            for name, loop in zip((MEMORY, PLAIN, BY_ITSELF), waiting, strict=True):
+                speeds[name].append(steps * batch / loop.seconds(steps))
+            print(*(f"{speed[-1]:.3f}" for speed in speeds.values()), "pictures a second", file=sys.stderr)
     return speeds
 
 
-def report_figures(against: str, job: list[float], memory: list[float], plain: list[float]) -> None:
-    """Medians of the ratios taken round by round: what disturbs a round disturbs its three parts."""
-    rows = [(number, *(f"{speed:.3f}" for speed in speeds)) for number, speeds in enumerate(zip(job, memory, plain, strict=True), start=1)]
+def report_figures(against: str, speeds: dict[str, list[float]]) -> None:
+    """Medians of the ratios taken round by round: what disturbs a round disturbs all its parts."""
+    rows = [(number, *(f"{speed:.3f}" for speed in round_)) for number, round_ in enumerate(zip(*speeds.values(), strict=True), start=1)]
+
+    def ratio(other: str) -> float:
+        return statistics.median(a / b for a, b in zip(speeds[JOB], speeds[other], strict=True))
+
     figures = {
-        against: round(statistics.median(a / b for a, b in zip(job, plain, strict=True)), 2),
-        "vs_memory": round(statistics.median(a / b for a, b in zip(job, memory, strict=True)), 3),
-        "pictures_per_second": round(statistics.median(job), 3),
+        against: round(ratio(PLAIN), 2),
+        f"{against}_by_itself": round(ratio(BY_ITSELF), 2),
+        "vs_memory": round(ratio(MEMORY), 3),
+        "pictures_per_second": round(statistics.median(speeds[JOB]), 3),
     }
-    report(("round", "the job", "its step from memory", "plain GluonCV"), rows, figures)
+    report(("round", *speeds), rows, figures)
 
 
 def whole_job(folder: Path, key: str, settings: list[str]) -> float:

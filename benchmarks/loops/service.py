@@ -24,6 +24,8 @@ from runtimes import choose, look_around, open_graph
 
 START = 60.0
 """Seconds in which the service must answer."""
+ENDURING = 12
+"""Callers that go on for minutes."""
 PATIENCE = 600.0
 """Seconds that a caller waits for its answer."""
 EDGE = "edge-of-a-part"
@@ -31,8 +33,8 @@ FORM = {"Content-Type": f"multipart/form-data; boundary={EDGE}"}
 
 
 @contextmanager
-def served(checkpoints: Path) -> Iterator[int]:
-    """The service over a folder of jobs, in a process of its own: its port."""
+def served(checkpoints: Path) -> Iterator[tuple[int, int]]:
+    """The service over a folder of jobs, in a process of its own: its port, and the process."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -45,7 +47,7 @@ def served(checkpoints: Path) -> Iterator[int]:
             if service.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"The service did not start (exit code {service.poll()}); python -m inference_api says why.")
             time.sleep(0.1)
-        yield port
+        yield port, service.pid
     finally:
         service.terminate()
         service.wait()
@@ -147,6 +149,41 @@ def simultaneous(port: int, folder: Path, pairs: list[Pair], callers: tuple[int,
         found = f"each; {alone / together:.3f} × bare, {faults} wrong"
         rows.append([f"{number} callers at once", describe, round(1000 * together / number, 1), found])
     return rows, wrong, round(least, 3)
+
+
+def endurance(port: int, process: int, folder: Path, pairs: list[Pair], minutes: float) -> tuple[list[object], float]:
+    """Twelve callers, each with one picture after the other, for so long: the row, and the last minute's memory over the first's.
+
+    What is loaded, compiled and allocated for good by the largest pictures was so before: the clock starts after a round of all of them.
+    """
+    name = folder.parent.name
+    forms = [form_of(_of_its_own_size(read_picture(pairs[number % len(pairs)].picture), number)) for number in range(ENDURING)]
+    _at_once(port, name, forms)
+    end = time.monotonic() + 60 * minutes
+    answers_ = [0] * ENDURING
+    memory: list[tuple[float, int]] = []
+
+    def call(place: int) -> None:
+        with connected(port) as caller:
+            while time.monotonic() < end:
+                ask(caller, name, forms[place])
+                answers_[place] += 1
+
+    threads = [threading.Thread(target=call, args=(place,)) for place in range(ENDURING)]
+    for thread in threads:
+        thread.start()
+    while time.monotonic() < end:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        memory.append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE")))
+        time.sleep(1)
+    for thread in threads:
+        thread.join()
+    slice_ = min(60.0, 30 * minutes)
+    first = statistics.mean(size for at, size in memory if at < memory[0][0] + slice_)
+    last = statistics.mean(size for at, size in memory if at > memory[-1][0] - slice_)
+    found = f"{first / 1e6:.0f} MB in the first minute, {last / 1e6:.0f} in the last, {max(size for _, size in memory) / 1e6:.0f} at most"
+    each = 60_000 * minutes / sum(answers_)
+    return [f"{ENDURING} callers for {minutes:g} minutes", f"{sum(answers_)} answers", round(each, 1), found], round(last / first, 3)
 
 
 def _of_its_own_size(picture: np.ndarray, number: int) -> np.ndarray:

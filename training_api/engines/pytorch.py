@@ -57,7 +57,7 @@ class PytorchEngine:
         if self.group.size > 1:
             self._share()
         self.averaged = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        self.optimizer = _optimizer(self.network, plan.settings, self.place)
+        self.optimizer = _optimizer(self.network, plan.settings)
         self.scaler = torch.amp.GradScaler(self.place.type, enabled=self.precision == torch.float16)
 
     def _try_out(self) -> None:
@@ -67,7 +67,7 @@ class PytorchEngine:
             return
         torch.backends.cudnn.benchmark = True  # all crops have one size
         twin = copy.deepcopy(self.network).train()
-        optimizer = _optimizer(twin, self.settings, self.place)
+        optimizer = _optimizer(twin, self.settings)
 
         def learn(network: nn.Module, crops: int, size: tuple[int, int]) -> None:
             pixels = torch.zeros(crops, 3, *size, device=self.place).to(memory_format=torch.channels_last)
@@ -235,17 +235,16 @@ def _class_weights(shares: list[float], balance: float) -> Tensor:
     return weights / weights.mean()
 
 
-def _optimizer(network: nn.Module, settings: Hyperparameters, place: torch.device) -> torch.optim.Optimizer:
+def _optimizer(network: nn.Module, settings: Hyperparameters) -> torch.optim.Optimizer:
     """Weight decay is for what multiplies: norms and biases are left out."""
     groups = [
         {"params": [value for value in network.parameters() if value.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [value for value in network.parameters() if value.ndim <= 1], "weight_decay": 0.0},
     ]
-    fused = place.type == "cuda"  # the others ask the GPU for a number at each step of a GradScaler
     if settings.optimizer == "sgd":
         rate, kept = settings.learning_rate, settings.momentum
-        return torch.optim.SGD(groups, lr=rate, momentum=kept, nesterov=kept > 0, fused=fused)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999), fused=fused)
+        return torch.optim.SGD(groups, lr=rate, momentum=kept, nesterov=kept > 0, fused=True)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.momentum, 0.999), fused=True)
 
 
 def create(plan: Plan) -> PytorchEngine:
