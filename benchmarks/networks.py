@@ -1,4 +1,4 @@
-"""What every network of the pytorch engine costs: ./run/bench.sh networks [NETWORK/BACKBONE …]
+"""What every network costs: ./run/bench.sh networks [NETWORK/BACKBONE …] [--engine gluon]
 
 Parameters, GFLOPs to read one picture of 256 × 256 pixels, and the seconds of a training step (forward, cross-entropy, backward,
 AdamW) a crop of that size: float32, two crops a step, two threads held to AVX2, the faster of two steps. `seconds` are processor
@@ -8,12 +8,18 @@ time over threads, which is what two idle cores take, so that other programs do 
 import os
 
 os.environ |= {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OMP_WAIT_POLICY": "passive"}
+os.environ |= {"DNNL_MAX_CPU_ISA": "AVX2"}  # its name in MXNet's oneDNN
 
 import argparse
+import json
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+from loops.compare import gluon_python
 from machine import report
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,20 +58,36 @@ def _gflops(network: nn.Module) -> float:
     return count.get_total_flops() / 1e9
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", help="such as unet/resnet18; none: all")
-    asked = parser.parse_args().networks
+def _pytorch(asked: list[str]) -> Iterator[tuple[str, float, float, float, float]]:
     torch.set_num_threads(THREADS)
-    rows = []
     for row in CATALOGUE:
         name = f"{row.network}/{row.backbone}"
         if row.engine == "pytorch" and (not asked or name in asked):
-            parameters, gflops, seconds, clock = measure(row)
-            rows.append((name, f"{parameters:.2f}", f"{gflops:.2f}", f"{seconds:.3f}", f"{clock:.2f}"))
-            print(*rows[-1], file=sys.stderr)
+            yield name, *measure(row)
+
+
+def _gluon(asked: list[str]) -> Iterator[tuple[str, float, float, float, float]]:
+    here = Path(__file__).resolve().parent
+    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(here.parent)}
+    command = [str(gluon_python()), str(here / "loops" / "gluon_networks.py"), *map(str, (SIDE, CROPS, THREADS)), *asked]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield from (tuple(json.loads(line)) for line in process.stdout)
+    if process.returncode:
+        raise SystemExit(f"The gluon engine's part ended with exit code {process.returncode}.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", help="such as unet/resnet18; none: all")
+    parser.add_argument("--engine", choices=("pytorch", "gluon"), default="pytorch")
+    wish = parser.parse_args()
+    rows = []
+    for name, parameters, gflops, seconds, clock in (_gluon if wish.engine == "gluon" else _pytorch)(wish.networks):
+        rows.append((name, f"{parameters:.2f}", f"{gflops:.2f}", f"{seconds:.3f}", f"{clock:.2f}"))
+        print(*rows[-1], file=sys.stderr)
     if not rows:
-        parser.error(f"none of {', '.join(asked)} is in the catalogue of the pytorch engine")
+        parser.error(f"none of {', '.join(wish.networks)} is in the catalogue of the {wish.engine} engine")
     columns = ("network", "M parameters", "GFLOPs", "seconds", "by the clock")
     report(columns, rows, {row[0]: float(row[3]) for row in rows})
 

@@ -1,4 +1,4 @@
-# Trainings with PyTorch on the CPU, and with majority. The launcher says what to run: python -m training_api <job folder>.
+# Trainings with PyTorch, and with majority, on the CPU or on GPUs too. The launcher says what to run: python -m training_api <folder>.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE}
 
@@ -7,9 +7,11 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1 PYTHONPATH=/opt/maskwright
 
-# Headers and tests of PyTorch are for those who compile against it.
+# Headers and tests of PyTorch are for those who compile against it. CUDA=1 takes the index's own build, with CUDA in wheels beside it
+# (=== is that build alone); otherwise any build of the release does, and pip prefers a CPU build where it can have one.
+ARG CUDA=
 COPY build/requirements/torch.txt /opt/requirements/
-RUN pip install -r /opt/requirements/torch.txt \
+RUN pip install ${CUDA:+$(sed -n 's/^torch==/torch===/p' /opt/requirements/torch.txt)} -r /opt/requirements/torch.txt \
  && cd "$(python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')" \
  && rm -rf include test share
 
@@ -25,5 +27,6 @@ COPY training_api /opt/maskwright/training_api
 # Weights that training_api/assets/networks.json selects come with the image: none as it is (docs/weights.md).
 RUN python -m training_api.weights --engine pytorch --bake /opt/maskwright/training_api/assets/networks.json --to /opt/maskwright/weights
 
+LABEL org.opencontainers.image.title="Maskwright: trainings with PyTorch" org.opencontainers.image.licenses=Apache-2.0
 WORKDIR /tmp
 ENTRYPOINT ["python"]

@@ -12,13 +12,9 @@ RUN pip install -r /opt/requirements/common.txt
 
 ARG SERVICE
 COPY build/trim.py build/requirements/${SERVICE}.txt /opt/requirements/
-# ONNX Runtime wants sympy for tools that no service runs. Of Plotly's package the pages serve one script; the rest of its 60 MB
-# stays out of the layer.
+# ONNX Runtime wants sympy for tools that no service runs.
 RUN pip install -r /opt/requirements/${SERVICE}.txt && \
-    python /opt/requirements/trim.py sympy mpmath && \
-    if [ "$SERVICE" = gui ]; then \
-      find "$(python -c 'import os, plotly; print(os.path.dirname(plotly.__file__))')" -type f ! -name plotly.min.js ! -name __init__.py -delete; \
-    fi
+    python /opt/requirements/trim.py sympy mpmath
 
 # The code comes last: a change in it builds in a second.
 COPY contracts /opt/maskwright/contracts
@@ -28,6 +24,7 @@ COPY ${SERVICE} /opt/maskwright/${SERVICE}
 COPY build/become_owner.py /opt/become_owner.py
 
 ENV SERVICE=${SERVICE}
+LABEL org.opencontainers.image.title="Maskwright: ${SERVICE}" org.opencontainers.image.licenses=Apache-2.0
 WORKDIR /tmp
 # Not USER: who owns the folders is known only where the container runs.
 ENTRYPOINT ["python", "/opt/become_owner.py", "/checkpoints"]

@@ -12,7 +12,8 @@ PACKAGES = Path(sysconfig.get_path("purelib"))
 NEVER_READ = (
     *("openvino/libs/libopenvino_intel_[gn]pu_plugin.so", "openvino/libs/cache.json", "openvino/include", "openvino/tools"),
     *(f"openvino/libs/libopenvino_{name}_frontend.so*" for name in ("tensorflow", "tensorflow_lite", "pytorch", "paddle", "gguf", "jax")),
-    *("onnx/backend/test", "mxnet/include", "numpy/core/tests", "scipy/*/tests", "scipy/*/*/tests", "sympy/*/tests", "sympy/*/*/tests"),
+    *("onnx/backend/test", "mxnet/include", "gluoncv/torch"),
+    *("numpy/*/tests", "scipy/*/tests", "scipy/*/*/tests", "sympy/*/tests", "sympy/*/*/tests"),
 )
 
 

@@ -1,4 +1,4 @@
-"""`maskwright up | import | check | train | waggle | resume | predict | models`: what the pages do, for a terminal and for scripts."""
+"""`maskwright up | import | import-model | check | train | waggle | resume | predict | models | self-test`: for scripts."""
 
 import json
 import sys
@@ -14,6 +14,7 @@ from cli.follow import figures_of, follow
 from cli.importing import import_source, read_choices, sentences
 from cli.predict import predict_all
 from cli.recommended import recommended
+from cli.self_test import self_test
 from cli.services import run_services
 from cli.waggle import start_waggle
 from contracts.errors import Invalid, Problem
@@ -21,6 +22,7 @@ from contracts.job import JobRequest
 from contracts.waggle import CONFIG_FILE, ImageType
 from contracts.weights import WeightsType
 from docker_sdk_api.app import create_launcher
+from docker_sdk_api.artefacts import import_model
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.settings import Settings
 
@@ -48,6 +50,20 @@ def import_(
     print("\n".join(sentences(found, to)))
 
 
+@app.command("import-model")
+def import_model_(
+    source: Annotated[Path, typer.Argument(help="A model's zip or folder, of Maskwright or of the GluonCV training GUI.")],
+    name: Annotated[str, typer.Option(help="Another name than its own.")] = "",
+) -> None:
+    """Bring a model in and publish it: docs/old-clients.md. Exit code 0 only if it was."""
+    jobs = _jobs()
+    model, ready = import_model(jobs, source.resolve(), name)
+    status = (jobs.view(model) if ready else follow(jobs, model, console)).status
+    finished = status.state == "finished"
+    print(f"{model}: the model is there" if finished else f"{model}: no model. {status.cause} {status.cure}".strip())
+    raise typer.Exit(0 if finished else 1)
+
+
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="A dataset folder.")], as_json: Annotated[bool, typer.Option("--json")] = False
@@ -69,7 +85,7 @@ def check(
 
 @app.command()
 def train(
-    folder: Annotated[Path, typer.Argument(help="A dataset folder.")],
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a dataset's name.")],
     engine: Annotated[str, typer.Option(help="pytorch, gluon or majority.")] = "pytorch",
     network: Annotated[str, typer.Option()] = "",
     backbone: Annotated[str, typer.Option()] = "",
@@ -86,17 +102,17 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     """Train a model. Exit code 0 only if one was published."""
-    jobs = _jobs()
+    jobs, folder = _jobs(), _dataset_folder(dataset)
     values = _settings(settings or [])
     if epochs is not None:
         values["epochs"] = epochs
     if suited:
-        row, found = recommended(jobs, folder.resolve(), (engine, network, backbone), validation_share, gpu or [], console)
+        row, found = recommended(jobs, folder, (engine, network, backbone), validation_share, gpu or [], console)
         network, backbone, values = row.network, row.backbone, {**found, **values}
     network, backbone = network or DEFAULT_NETWORKS.get(engine, ("", ""))[0], backbone or DEFAULT_NETWORKS.get(engine, ("", ""))[1]
     request = JobRequest(
-        name=name or _propose(folder.resolve().name, network),
-        dataset=folder.resolve().name,
+        name=name or _propose(folder.name, network),
+        dataset=folder.name,
         engine=engine,
         network=network,
         backbone=backbone,
@@ -108,7 +124,7 @@ def train(
         weights_from=weights_from,
         hyperparameters=values,
     )
-    jobs.start(request, folder.resolve())
+    jobs.start(request, folder)
     _follow_to_the_end(jobs, request.name, as_json)
 
 
@@ -159,6 +175,15 @@ def predict(
     raise typer.Exit(1 if failed else 0)
 
 
+@app.command("self-test")
+def self_test_(
+    engine: Annotated[str, typer.Option(help="pytorch, gluon or majority. The first that can run here where not given.")] = "",
+    keep: Annotated[bool, typer.Option(help="Leave the job and its model.")] = False,
+) -> None:
+    """Train a tiny model from end to end and ask it for a mask. Exit code 0 only if every step went well."""
+    raise typer.Exit(0 if self_test(_jobs(), engine, keep, console) else 1)
+
+
 @app.command()
 def models() -> None:
     """List the published models, newest first."""
@@ -191,6 +216,12 @@ def _jobs() -> Jobs:
     settings = Settings()
     settings.checkpoints.mkdir(parents=True, exist_ok=True)
     return Jobs(settings, create_launcher(settings))
+
+
+def _dataset_folder(dataset: Path) -> Path:
+    """A folder as it was given; where there is none, the dataset of this name."""
+    named = Settings().datasets / dataset
+    return (named if not dataset.exists() and len(dataset.parts) == 1 and named.is_dir() else dataset).resolve()
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

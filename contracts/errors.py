@@ -3,11 +3,13 @@
 Problem
 ├── Invalid       400  what was asked cannot be done as asked
 │   └── TooLarge  413  it has more bytes or pixels than are taken
+├── Forbidden     403  whoever asks may not
 ├── NotFound      404  there is no such thing
 ├── Taken         409  the name or the port belongs to something else
 ├── Busy          429  too many ask at this moment
 ├── Unavailable   503  something this needs is not there at the moment
 ├── Late          504  it was not done before its deadline
+├── Full          507  the disk has no room for it
 └── Broken        500  a promise of the product was not kept
 """
 
@@ -35,6 +37,10 @@ class TooLarge(Invalid):
     status = 413
 
 
+class Forbidden(Problem):
+    status = 403
+
+
 class NotFound(Problem):
     status = 404
 
@@ -59,6 +65,10 @@ class Unavailable(Problem):
 
 class Late(Problem):
     status = 504
+
+
+class Full(Problem):
+    status = 507
 
 
 class Broken(Problem):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
@@ -13,23 +14,31 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def boot_id() -> str:
+    """Which boot of the machine this is, in a container too; empty where nobody says."""
+    file = Path("/proc/sys/kernel/random/boot_id")
+    return file.read_text().strip() if file.is_file() else ""
+
+
 class _Event(BaseModel):
     at: datetime = Field(default_factory=now)
 
 
 class Started(_Event):
-    """The job's process runs and has read job.json. It goes on after `from_epoch`; 0: from the beginning."""
+    """The job's process runs and has read job.json. It goes on after `from_epoch`; 0: from the beginning. `boot`: the machine's."""
 
     event: Literal["started"] = "started"
     epochs: int
     device: str
     from_epoch: int = 0
+    boot: str = ""
 
 
 class Resumed(_Event):
-    """Somebody asked a job that had ended to go on. Written by docker_sdk_api, while no training of the job runs."""
+    """A job that had ended goes on, because somebody asked for it or `by_itself`. Written by docker_sdk_api, while none runs."""
 
     event: Literal["resumed"] = "resumed"
+    by_itself: bool = False
 
 
 class Stage(_Event):
@@ -75,11 +84,12 @@ class TestScored(_Event):
 
 
 class Preview(_Event):
-    """A picture of what the model sees, in previews/."""
+    """Pictures of what the model sees, in previews/: a sheet, and the layers of each validation picture named in `pictures`."""
 
     event: Literal["preview"] = "preview"
     epoch: int
     file: str
+    pictures: list[str] = []
 
 
 class Warned(_Event):
@@ -122,17 +132,21 @@ def fold(events: Iterable[Event]) -> JobStatus:
     """A job's status from everything that happened in it so far. No event: it is starting."""
     status = JobStatus()
     for event in events:
-        _apply(status, event)
+        apply(status, event)
     return status
 
 
-def _apply(status: JobStatus, event: Event) -> None:
+def apply(status: JobStatus, event: Event) -> None:
+    """Let a status go on by one event."""
     match event:
         case Started():
             status.started, status.epochs, status.device = status.started or event.at, event.epochs, event.device
+            status.boot = event.boot
             status.history = [scores for scores in status.history if scores.epoch <= event.from_epoch]
+            status.best = next((scores for scores in reversed(status.history) if scores.best), None)
         case Resumed():
             status.state, status.stage, status.ended = "starting", "starting again", None
+            status.resumed_by_itself = status.resumed_by_itself + 1 if event.by_itself else 0
             status.cause = status.cure = ""
         case Stage():
             status.state, status.stage = event.state, event.stage
@@ -141,6 +155,8 @@ def _apply(status: JobStatus, event: Event) -> None:
             status.pictures_per_second, status.seconds_left = event.pictures_per_second, event.seconds_left
         case EpochDone():
             status.epoch, status.loss = event.scores.epoch, event.scores.loss
+            if status.history and status.history[-1].epoch == event.scores.epoch:  # scored once more
+                status.history.pop()
             status.history.append(event.scores)
             if event.scores.best:
                 status.best = event.scores
@@ -153,6 +169,7 @@ def _apply(status: JobStatus, event: Event) -> None:
         case Preview():
             if event.file not in status.previews:  # an epoch that was broken off is shown again
                 status.previews.append(event.file)
+            status.pictures = event.pictures
         case Warned():
             status.warnings.append(event.message)
         case Finished() | Stopped() | Failed():

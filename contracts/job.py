@@ -44,6 +44,9 @@ class Job(JobRequest):
     created: datetime
     dataset_fingerprint: str = Field("", description="Of the dataset as it was when the job was started.")
     waggle: WaggleRun | None = Field(None, description="Of a run of a Waggle folder: see docs/waggle.md.")
+    api_port: int | None = Field(None, description="Where an old client tells this job what to train: see docs/old-clients.md.")
+    waiting: bool = Field(False, description="Whether that client has not told it yet.")
+    imported: bool = Field(False, description="Whether its model was brought along instead of trained: see docs/old-clients.md.")
     hyperparameters: Hyperparameters  # type: ignore[assignment]  # complete here, a part in the request
 
     @property
@@ -66,6 +69,21 @@ class EpochScores(BaseModel):
     best: bool = False
 
 
+class Counts(BaseModel):
+    """Validation pixels by true class (row) and predicted class (column), after an epoch."""
+
+    epoch: int
+    counts: list[list[int]]
+
+
+class Confusion(BaseModel):
+    """Which classes a job's model takes for which: with its best weights, and after its latest scoring."""
+
+    classes: list[str]
+    best: Counts | None = None
+    latest: Counts | None = None
+
+
 class JobStatus(BaseModel):
     """How a job stands: the fold of its events, and the launcher's word where the events end without one."""
 
@@ -85,7 +103,10 @@ class JobStatus(BaseModel):
     test: EpochScores | None = None
     history: list[EpochScores] = []
     previews: list[str] = []
+    pictures: list[str] = []
     warnings: list[str] = []
+    boot: str = Field("", exclude=True)
+    resumed_by_itself: int = Field(0, description="How often in a row nobody had to ask for it.")
     cause: str = ""
     cure: str = ""
 

@@ -1,6 +1,7 @@
 """One folder per job: where each file lies, and who writes it. Everything else about a job follows from this folder.
 
-job.json        what was asked                            docker_sdk_api, once
+job.json        what was asked                            docker_sdk_api, once; of an old client's job its training API, once more
+artefact/       a model from elsewhere that it converts   docker_sdk_api, once
 stop            somebody asked it to stop                 docker_sdk_api
 split.json      which picture teaches, which one scores   the training job, once
 weights.json    what its first weights came from          the training job, once
@@ -8,50 +9,29 @@ events.jsonl    what happened, one JSON object a line     the training job, appe
 train.log       what it printed                           the launcher
 task.json       how to find the running task again        the launcher
 log.csv         figures per step and epoch                the training job
+confusion.json  which classes are taken for which         the training job, replaced by rename
 previews/       validation pictures per epoch             the training job
 tensorboard/    the same figures, for TensorBoard         the training job
 mlflow.json     its run, where an MLflow server is told   the training job, once
-last/  best/    weights and everything needed to go on    the training job, each replaced by rename
+last/  best/    weights and everything needed to go on    the training job, each replaced by rename, with its checksums
+before/         what was in last/ before                  the training job: gone on from where last/ is damaged
+.ballast        bytes kept back for the last word         the training job, while it runs
 model/          what is served and downloaded             the training job, last, by rename: there = servable
+retired         while it is there, the model is not served docker_sdk_api
 """
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from contracts.events import Event, read_event
-from contracts.job import Job
+from contracts.durable import append_line, folder_aside, write_aside
+from contracts.events import Event, Failed, Finished, Progress, Stopped, read_event
+from contracts.job import Confusion, Job
+from contracts.model import RETIRED_FILE
 
-
-def write_aside(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part, even after a power cut."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-@contextmanager
-def folder_aside(path: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of `path` only when the block ends well."""
-    aside, former = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
-    if path.exists():
-        path.rename(former)
-    aside.rename(path)
-    shutil.rmtree(former, ignore_errors=True)
+__all__ = ["BALLAST", "JobFolder", "folder_aside", "write_aside"]
+BALLAST = 256 * 1024
+"""Bytes that a running job keeps back for its last word, should the disk be full by then."""
 
 
 class JobFolder:
@@ -61,6 +41,7 @@ class JobFolder:
         self.path = path
         self.name = path.name
         self.job_file = path / "job.json"
+        self.artefact = path / "artefact"
         self.stop_file = path / "stop"
         self.split_file = path / "split.json"
         self.weights_file = path / "weights.json"
@@ -68,12 +49,16 @@ class JobFolder:
         self.log_file = path / "train.log"
         self.task_file = path / "task.json"
         self.figures_file = path / "log.csv"
+        self.confusion_file = path / "confusion.json"
         self.previews = path / "previews"
         self.tensorboard = path / "tensorboard"
         self.mlflow_file = path / "mlflow.json"
         self.last = path / "last"
         self.best = path / "best"
+        self.before = path / "before"
+        self.ballast = path / ".ballast"
         self.model = path / "model"
+        self.retired_file = path / RETIRED_FILE
 
     def exists(self) -> bool:
         return self.job_file.is_file()
@@ -92,14 +77,23 @@ class JobFolder:
         return [read_event(line) for line in lines[:-1] if line]
 
     def add_event(self, event: Event) -> None:
-        """Append an event from outside the training: only while none runs. What a kill left of a last line goes."""
-        with open(self.events_file, "ab+") as file:
-            file.seek(0)
-            written = file.read()
-            file.truncate(written.rfind(b"\n") + 1)
-            file.write(event.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Append an event; from outside the training only while none runs. Once it returns, all but progress is on the disk.
+
+        Raises Full where there is no room; a job's end has some, which was kept back for it.
+        """
+        if isinstance(event, Finished | Stopped | Failed):
+            self.ballast.unlink(missing_ok=True)
+        append_line(self.events_file, event.model_dump_json().encode(), durable=not isinstance(event, Progress))
+
+    def keep_ballast(self) -> None:
+        """Raises Full."""
+        write_aside(self.ballast, os.urandom(BALLAST), durable=False)  # what disks cannot compress away
+
+    def confusion(self) -> Confusion | None:
+        """None: nothing was scored yet, or by a version that did not write it down."""
+        if not self.confusion_file.exists():
+            return None
+        return Confusion.model_validate_json(self.confusion_file.read_bytes())
 
     def ask_to_stop(self, keep_best: bool) -> None:
         write_aside(self.stop_file, json.dumps({"keep_best": keep_best}))

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 from contracts.job import EpochScores
 
 MODEL_FILE = "model.json"
+RETIRED_FILE = "retired"
+"""Beside the model's folder: while it is there, the model is kept and not served."""
 
 
 class Geometry(BaseModel):
@@ -78,6 +80,21 @@ class Model(BaseModel):
 
     def write(self, folder: Path) -> None:
         (folder / MODEL_FILE).write_text(self.model_dump_json(indent=2))
+
+
+class PublishedModel(Model):
+    """A model as it lies on the disk. Sizes in bytes: `size` of what a download holds, `graph_size` of the ONNX file, 0 where it has none.
+
+    `dataset_now`: whether the dataset is still the one of `dataset_fingerprint`; unknown in lists, and where nobody wrote it down.
+    """
+
+    size: int
+    graph_size: int = 0
+    example: bool = False
+    retired: bool = False
+    imported: bool = False
+    dataset_fingerprint: str = ""
+    dataset_now: Literal["same", "changed", "gone", "unknown"] = "unknown"
 
 
 def read_model(folder: Path) -> Model:

@@ -12,7 +12,8 @@ from contracts.errors import Invalid
 
 ENGINES = {
     "pytorch": "PyTorch: the fast one, on any machine.",
-    "gluon": "GluonCV on MXNet: the networks of the GluonCV training GUI. Its upstream is frozen.",
+    "gluon": "GluonCV on MXNet: the networks of the GluonCV training GUI. Its upstream is frozen: without need of these very networks or "
+    "their files, take pytorch, which knows newer GPUs.",
     "majority": "Always answers the commonest class: what “no better than nothing” scores. Trains in seconds.",
 }
 LIGHT, MEDIUM = 10, 30
@@ -24,9 +25,10 @@ class Network(BaseModel):
 
     `parameters` in millions, with two classes; `gflops`: 10⁹ multiplications and additions, each counted, to read one picture of
     256 × 256 pixels (0: nobody counted); `seconds`: one training step on one crop of that size in float32 on two cores with AVX2,
-    measured (docs/networks.md, benchmarks/networks.py). `recommended`: for whom, "" for most. `weights_licence`: licence and name of
-    the weights that `pre_trained` fetches, "" where there are none. `smallest_crop`: below it the deepest feature map is one
-    pixel, and nothing is learnt.
+    measured (docs/networks.md, benchmarks/networks.py). `kept`: MB (10⁶ bytes) that such a crop keeps in float32 while it is learnt
+    from, counted (0: nobody did). `recommended`: for whom, "" for most. `weights_licence`: licence and name of the weights that
+    `pre_trained` fetches, "" where there are none. `smallest_crop`: below it the deepest feature map is one pixel, and nothing is
+    learnt.
     """
 
     engine: str
@@ -37,6 +39,7 @@ class Network(BaseModel):
     parameters: float
     gflops: float = 0
     seconds: float
+    kept: float = 0
     recommended: str = ""
     multiple_of: int = 32
     smallest_crop: int = 32
@@ -77,6 +80,42 @@ FAMILIES = {
     "lraspp": "LR-ASPP",
 }
 MULTIPLES = {"unet/resnet18": 16, "fcn": 8, "deeplabv3": 16, "lraspp": 16, "pspnet": 8, "deeplabv3plus": 16}
+KEPT = {
+    "unet/resnet18": 82,
+    "unet/efficientnet_b0": 166,
+    "lraspp/mobilenet_v3_large": 75,
+    "deeplabv3plus/resnet50": 160,
+    "upernet/convnext_tiny": 200,
+    "deeplabv3plus/mobilenet_v2": 152,
+    "segformer/pvt_v2_b0": 92,
+    "fpn/mobilenet_v3_large": 76,
+    "deeplabv3/mobilenet_v3_large": 79,
+    "segformer/mobilenet_v4_medium": 96,
+    "unet/mobilenet_v3_large": 110,
+    "deeplabv3plus/efficientnet_b3": 313,
+    "fpn/efficientnet_b3": 240,
+    "unet/efficientnet_b3": 274,
+    "unetplusplus/efficientnet_b0": 201,
+    "segformer/convnext_nano": 118,
+    "segformer/pvt_v2_b2": 246,
+    "fpn/resnet50": 130,
+    "unet/resnet34": 98,
+    "deeplabv3plus/resnet34": 75,
+    "unet/convnext_tiny": 195,
+    "unet/resnet50": 175,
+    "pspnet/resnet18": 65,
+    "deeplabv3plus/resnet101": 214,
+    "unetplusplus/resnet34": 221,
+    "upernet/resnet50": 176,
+    "upernet/convnext_small": 285,
+    "pspnet/resnet50": 273,
+    "fcn/resnet50": 258,
+    "deeplabv3/resnet50": 269,
+    "fcn/resnet101": 472,
+    "deeplabv3/resnet101": 484,
+}
+"""MB that PyTorch keeps of one crop of 256 × 256 pixels for the way back, in float32, weights not counted: the tensors that autograd saves
+in a batch of two, by torch.autograd.graph.saved_tensors_hooks on the device `meta`, which computes nothing."""
 TORCHVISION = "BSD-3-Clause (torchvision, ImageNet-1k)"
 WHOLE = "BSD-3-Clause (torchvision, the whole network: COCO with the classes of Pascal VOC)"
 BACKBONES = {
@@ -117,11 +156,62 @@ def _pytorch(key: str, parameters: float, gflops: float, seconds: float, advice:
         parameters=parameters,
         gflops=gflops,
         seconds=seconds,
+        kept=KEPT[key],
         recommended=recommended,
         multiple_of=MULTIPLES.get(key, MULTIPLES.get(network, 32)),
         smallest_crop=32 if first else 64,
         weights_licence=WHOLE if network in ("fcn", "deeplabv3", "lraspp") else licence,
         defaults={} if first else usual | defaults,
+    )
+
+
+KNOWN = {
+    "learning_rate": 0.001,
+    "momentum": 0.9,
+    "weight_decay": 0.0001,
+    "batch_size": 1,
+    "epochs": 15,
+    "workers": 1,
+    "crop": 480,
+    "short_side": 520,
+    "crops_per_picture": 1,
+    "optimizer": "sgd",
+    "schedule": "poly",
+    "warm_up": 0.0,
+}
+"""The defaults that people know from the GluonCV training GUI."""
+GLUON_TITLES = {
+    "fastscnn": "Fast-SCNN",
+    "fcn": "FCN",
+    "psp": "PSPNet",
+    "deeplab": "DeepLabV3",
+    "deeplabplus": "DeepLabV3+",
+    "icnet": "ICNet",
+    "danet": "DANet",
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
+    "resnet50v1b": "ResNet-50 (v1b)",
+    "resnet101v1b": "ResNet-101 (v1b)",
+    "xception": "Xception-65",
+}
+
+
+def _gluon(key: str, parameters: float, gflops: float, seconds: float, advice: str) -> Network:
+    """A row of the gluon engine from its network/backbone and its figures."""
+    network, backbone = key.split("/")
+    small = network == "fastscnn"
+    return Network(
+        engine="gluon",
+        network=network,
+        backbone=backbone,
+        title=GLUON_TITLES[network] if small else f"{GLUON_TITLES[network]} on {GLUON_TITLES[backbone]}",
+        advice=advice,
+        parameters=parameters,
+        gflops=gflops,
+        seconds=seconds,
+        multiple_of=32 if network in ("fastscnn", "icnet") else 8,
+        smallest_crop=64 if network in ("fastscnn", "icnet") else 32,
+        defaults={"short_side": 768, "crop": 256, "learning_rate": 0.004, "epochs": 6, "warm_up": 0.15} if small else KNOWN,
     )
 
 
@@ -217,35 +307,23 @@ CATALOGUE = (
     ),
     _pytorch("fcn/resnet101", 51.94, 107.95, 2.53, "Deeper FCN: for datasets of thousands of pictures, on a GPU."),
     _pytorch("deeplabv3/resnet101", 58.63, 120.57, 2.51, "The most computations here: thousands of pictures, a GPU and patience."),
-    Network(
-        engine="gluon",
-        network="fastscnn",
-        backbone="fastscnn",
-        title="Fast-SCNN",
-        advice="The lightest of GluonCV's networks: for a CPU with the gluon engine.",
-        parameters=1.1,
-        seconds=0.34,
-        defaults={"short_side": 768, "crop": 256, "learning_rate": 0.004, "epochs": 6, "warm_up": 0.15},
-    ),
-    Network(
-        engine="gluon",
-        network="fcn",
-        backbone="resnet50",
-        title="FCN on ResNet-50",
-        advice="For those who know it from the GluonCV training GUI. Slow without a GPU.",
-        parameters=33.0,
-        seconds=2.3,
-        multiple_of=8,
-        defaults={
-            "short_side": 480,
-            "crop": 256,
-            "batch_size": 4,
-            "crops_per_picture": 4,
-            "learning_rate": 0.001,
-            "epochs": 20,
-            "warm_up": 0.15,
-        },
-    ),
+    _gluon("fastscnn/fastscnn", 1.14, 0.41, 0.04, "The lightest of GluonCV's networks: for a CPU with the gluon engine."),
+    _gluon("fcn/resnet50", 33.07, 72.7, 1.26, "For those who know it from the GluonCV training GUI. Slow without a GPU."),
+    _gluon("fcn/resnet50v1b", 32.95, 69.16, 1.18, "As FCN on ResNet-50, with one large first layer instead of three small ones: a little quicker."),
+    _gluon("fcn/resnet101", 52.06, 111.49, 2, "Deeper FCN: for datasets of thousands of pictures, on a GPU."),
+    _gluon("fcn/resnet101v1b", 51.94, 107.95, 1.91, "Deeper FCN with one large first layer; no weights of the whole network are published."),
+    _gluon("psp/resnet50", 46.71, 92.14, 1.62, "Whole-scene context: rooms, streets, land cover. The better choice where FCN confuses large things."),
+    _gluon("psp/resnet50v1b", 46.58, 88.6, 1.58, "As PSPNet on ResNet-50, a little quicker."),
+    _gluon("psp/resnet101", 65.7, 130.93, 2.32, "Deeper PSPNet: thousands of pictures and a GPU."),
+    _gluon("psp/resnet101v1b", 65.57, 127.39, 2.3, "Deeper PSPNet with one large first layer; no weights of the whole network are published."),
+    _gluon("deeplab/resnet50", 39.76, 85.32, 1.59, "Context of several widths: things of very different sizes. What the GUI's users took most."),
+    _gluon("deeplab/resnet50v1b", 0, 0, 0, "As DeepLabV3 on ResNet-50, a little quicker."),
+    _gluon("deeplab/resnet101", 0, 0, 0, "What old clients ask for where they name no network: thousands of pictures and a GPU."),
+    _gluon("deeplab/resnet101v1b", 0, 0, 0, "Deeper DeepLabV3 with one large first layer; no weights of the whole network are published."),
+    _gluon("deeplabplus/xception", 0, 0, 0, "DeepLabV3 with finer edges, on a heavy backbone: a GPU and patience."),
+    _gluon("icnet/resnet50", 0, 0, 0, "Reads the picture at three sizes, the large one in few layers: large pictures, quick answers."),
+    _gluon("danet/resnet50", 0, 0, 0, "Attention over the whole picture; needs much memory where pictures are large."),
+    _gluon("danet/resnet101", 0, 0, 0, "Attention on the deeper backbone: a GPU with much memory."),
     Network(
         engine="majority",
         network="majority",

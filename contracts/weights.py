@@ -32,9 +32,20 @@ GLUON_ZOO = (
     "deeplab_resnet101_ade",
     "deeplab_resnet101_voc",
     "fastscnn_citys",
+    "icnet_resnet50_citys",
+    "danet_resnet50_citys",
+    "danet_resnet101_citys",
 )
-"""What GluonCV's model zoo has for the networks of the GluonCV training GUI, and for Fast-SCNN. Which of a network's comes first is
-what it starts from where none is named."""
+"""What GluonCV's model zoo has for the networks of the GluonCV training GUI, and for the others of the gluon engine. Which of a
+network's comes first is what it starts from where none is named."""
+GLUON_BACKBONES = {
+    "resnet50": "resnet50_v1s",
+    "resnet101": "resnet101_v1s",
+    "resnet50v1b": "resnet50_v1b",
+    "resnet101v1b": "resnet101_v1b",
+    "xception": "xception",
+}
+"""Its backbones, taught with ImageNet: what a network can start from of which the zoo has no whole one."""
 GLUON_LICENCE = "Apache-2.0 (GluonCV's model zoo)"
 
 WHOLE_NETWORKS = ("fcn", "deeplabv3", "lraspp")
@@ -78,8 +89,11 @@ class Classifier(BaseModel):
 
 def zoo_names(row: Network) -> list[str]:
     """The pre-trained weights of a row that can be told apart by name; none where there is only one."""
+    if row.engine != "gluon":
+        return []
     called = row.network if row.network == row.backbone else f"{row.network}_{row.backbone}"
-    return [name for name in GLUON_ZOO if row.engine == "gluon" and name.startswith(f"{called}_")]
+    whole = [name for name in GLUON_ZOO if name.startswith(f"{called}_")]
+    return whole or [GLUON_BACKBONES[row.backbone]]
 
 
 def licence_of(row: Network) -> str:

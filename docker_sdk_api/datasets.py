@@ -78,8 +78,9 @@ class Datasets:
         try:
             dataset = open_dataset(self.path(name))
         except Invalid as problem:
-            return {"name": name, "pictures": 0, "classes": [], "error": str(problem)}
-        return {"name": name, "pictures": len(dataset.pairs), "classes": dataset.classes, "error": None}
+            return {"name": name, "pictures": 0, "classes": [], "error": str(problem), "sample": None}
+        sample = dataset.pairs[0].stem if dataset.pairs else None
+        return {"name": name, "pictures": len(dataset.pairs), "classes": dataset.classes, "error": None, "sample": sample}
 
     def report(self, name: str, patience: float | None = None) -> dict[str, Any] | None:
         """The full check with the stems of all pairs; None where it takes longer than so many seconds: see `progress`."""
@@ -111,6 +112,10 @@ class Datasets:
                 known = self._checks[folder] = _Check(present)
                 threading.Thread(target=known.run, args=(folder,), name=f"check of {folder.name}", daemon=True).start()
         return known
+
+    def picture(self, name: str, stem: str) -> Path:
+        """The file of a picture. Raises NotFound."""
+        return open_dataset(self.path(name)).pair(stem).picture
 
     def preview_cure(self, name: str, code: str) -> list[Change]:
         return preview(self.path(name), code)

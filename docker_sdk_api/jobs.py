@@ -8,18 +8,21 @@ from pathlib import Path
 
 from annotations.doctor.check import Report, check_dataset
 from annotations.doctor.checking import fingerprint_now
-from contracts.errors import Invalid, NotFound, Problem, Taken
-from contracts.events import Failed, Resumed, fold, now
-from contracts.hyperparameters import read_hyperparameters
+from contracts.errors import Invalid, NotFound, Problem, Taken, Unavailable
+from contracts.events import Failed, Resumed, apply, now
+from contracts.hyperparameters import Hyperparameters, read_hyperparameters
 from contracts.job import Job, JobRequest, JobStatus, JobView
 from contracts.job_folder import JobFolder
 from contracts.model import Model, read_model
-from contracts.networks import find_network
+from contracts.networks import Network, find_network
+from contracts.room import needed, refuse_full, taken
 from contracts.waggle import WaggleRun
-from docker_sdk_api.launchers import Launcher, Pulse, Task
-from docker_sdk_api.machine import list_engines, list_gpus
+from docker_sdk_api.deleted import Deleted, DeletedJob
+from docker_sdk_api.launchers import Launcher, Limits, Task, Usage
+from docker_sdk_api.machine import list_engines, refuse_gpus
 from docker_sdk_api.settings import Settings
-from docker_sdk_api.weights import add_weights, check_weights
+from docker_sdk_api.standing import Standing, end_of
+from docker_sdk_api.weights import add_all_weights, add_weights, check_weights
 
 GRACE = 10.0
 """Seconds that a task has to end by itself once it was told to stop."""
@@ -27,8 +30,8 @@ MINUTES_TO_STOP = 2.0
 """A job that was asked to stop and still runs after so long is ended by the launcher."""
 SECONDS_BETWEEN_LOOKS = 3.0
 """At a dataset's files, for whether they have changed since a job."""
-ENDED_FROM_OUTSIDE = {-15, 143, -2, 130}
-"""Exit codes of a task that SIGTERM or SIGINT ended: a process says minus the signal, a container 128 and the signal."""
+GLANCE = 32
+"""Epochs of a job that a list shows: enough for a small curve."""
 
 
 class Jobs:
@@ -38,50 +41,119 @@ class Jobs:
         self.settings = settings
         self.check = check
         self.launcher = launcher
-        self._starting = threading.Lock()
+        self.standing = Standing()
+        self.deleted = Deleted(settings.checkpoints, settings.deleted_kept_minutes)
+        self._starting = threading.RLock()
+        self._launching: set[str] = set()
         self._fingerprints: dict[Path, tuple[float, str]] = {}
 
-    def start(self, request: JobRequest, dataset_folder: Path, waggle: WaggleRun | None = None) -> JobView:
+    def start(
+        self, request: JobRequest, dataset_folder: Path, waggle: WaggleRun | None = None, api_port: int | None = None
+    ) -> JobView:
         """Check all that can be known beforehand, write the job down, and launch it; as a run of a Waggle folder where one is given.
 
-        Raises Invalid, Taken or Unavailable; then nothing is left behind.
+        `api_port`: the job then waits for an old client to say there what to train. Raises Invalid, Taken or Unavailable; then nothing
+        is left behind.
         """
-        job = self._complete(request, dataset_folder).model_copy(update={"waggle": waggle})
-        folder = self._folder(request.name)
+        kind = {"waggle": waggle, "api_port": api_port, "waiting": api_port is not None}
+        job = self._complete(request, dataset_folder).model_copy(update=kind)
+        return self.add(job, lambda _: None)
+
+    def add(self, job: Job, fill: Callable[[JobFolder], None], launch: bool = True) -> JobView:
+        """A new folder for a job, filled and launched; `fill` is called before the job is written down. Raises Taken; where
+        anything goes wrong nothing is left behind."""
+        folder = self._folder(job.name)
+        taken_name = Taken(f"There is already a job named “{job.name}”.", "Choose another name, or delete that job first.")
         with self._starting:
-            if folder.path.exists():
-                raise Taken(f"There is already a job named “{request.name}”.", "Choose another name, or delete that job first.")
-            folder.path.mkdir(parents=True)
+            if folder.path.exists() or job.name in self._launching:
+                raise taken_name
+            self._launching.add(job.name)
+        aside = JobFolder(folder.path.with_name(f".{job.name}.new"))  # a folder without its job.json would keep its name for ever
         try:
-            folder.write_job(job)
+            shutil.rmtree(aside.path, ignore_errors=True)
+            aside.path.mkdir(parents=True)
+            fill(aside)
+            aside.write_job(job)
+            try:
+                aside.path.rename(folder.path)
+            except OSError as error:  # another program was quicker
+                raise (taken_name if folder.path.exists() else error) from error
+            if launch:
+                self._launch(job, folder)
+        except BaseException:
+            shutil.rmtree(aside.path, ignore_errors=True)
+            raise
+        finally:
+            self._launching.discard(job.name)
+        return self.view(job.name)
+
+    def _launch(self, job: Job, folder: JobFolder) -> None:
+        try:
             self.launcher.launch(self._task(job, folder))
         except BaseException:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
-        return self.view(request.name)
 
     def names(self) -> list[str]:
         """Newest first."""
-        folders = [JobFolder(path) for path in self.settings.checkpoints.iterdir() if path.is_dir()]
-        return [folder.name for folder in sorted((f for f in folders if f.exists()), key=lambda f: f.job().created, reverse=True)]
+        return [job.name for job in self.all()]
+
+    def all(self) -> list[Job]:
+        """What was asked of every job, newest first."""
+        return sorted(self.standing.all(self.settings.checkpoints), key=lambda job: job.created, reverse=True)
+
+    def find(self, search: str = "", running: bool | None = None) -> list[str]:
+        """Names of the jobs whose name, dataset or network holds a word, of those that run or have ended; newest first.
+
+        Of a job that its events do not end it is the launcher that knows, so that this asks it of as few as there can be.
+        """
+        words = search.casefold().split()
+        found = [job.name for job in self.all() if all(word in _words(job) for word in words)]
+        return found if running is None else [name for name in found if self._ended(name) != running]
 
     def view(self, name: str) -> JobView:
-        folder = self.folder(name)
-        job = folder.job()
+        job = self.standing.job(self.folder(name))
         return JobView(job=job, status=self.status(name), dataset_changed=self._dataset_changed(job))
+
+    def glance(self, name: str) -> JobView:
+        """A view with as much as a list shows: of the epochs a few, without their classes, and the last sheet."""
+        status = self.status(name)
+        every = -(-len(status.history) // GLANCE) or 1
+        scored = [scores for scores in status.history if scores.mean_iou is not None][::-every][::-1]
+        history = [scores.model_copy(update={"iou_per_class": {}}) for scores in scored]
+        short = status.model_copy(update={"history": history, "previews": status.previews[-1:], "warnings": []})
+        return JobView(job=self.standing.job(self.folder(name)), status=short)
+
+    def _ended(self, name: str) -> bool:
+        return self.standing.ended(name) or self.status(name).ended_already
 
     def status(self, name: str) -> JobStatus:
         """The fold of the job's events; where they end without an end and the task is gone, failed with what is known."""
         folder = self.folder(name)
-        status = fold(folder.events())
-        if status.ended_already:
+        status = self.standing.status(folder)
+        if status.ended_already or name in self._launching:
             return status
-        pulse = self.launcher.poll(name)
+        try:
+            pulse = self.launcher.poll(name)
+        except Unavailable as problem:
+            status.stage = f"{status.stage}; whether it still runs is not known. {problem.cause}"
+            return status
         if not pulse.alive:
-            status = fold(folder.events())  # once more, after the poll: a job writes its last event before it exits
+            status = self.standing.status(folder)  # once more, after the poll: a job writes its last event before it exits
             if not status.ended_already:
-                _died(status, pulse)
+                apply(status, end_of(status, pulse, folder.asked_to_stop() is not None))
         return status
+
+    def settle(self, name: str, failed: Failed | None = None) -> JobStatus:
+        """Write down the end of a job that could not do so itself: `failed`, or what is known. How it stands then."""
+        folder = self.folder(name)
+        with self._starting:
+            status = self.standing.status(folder)
+            if not status.ended_already and name not in self._launching and not (pulse := self.launcher.poll(name)).alive:
+                status = self.standing.status(folder)
+                if not status.ended_already:
+                    folder.add_event(failed or end_of(status, pulse, folder.asked_to_stop() is not None))
+        return self.status(name)
 
     def stop(self, name: str, keep_best: bool) -> JobView:
         """Ask a job to stop after the step it is at. One that has ended stays as it is."""
@@ -91,10 +163,11 @@ class Jobs:
             self._insist_later(name)
         return self.view(name)
 
-    def resume(self, name: str) -> JobView:
+    def resume(self, name: str, by_itself: bool = False) -> JobView:
         """Let a job that failed or was stopped go on after its last whole epoch, from the start where it has none.
 
         Raises Taken while it runs, Invalid where there is nothing left to do; what keeps it from starting fails it again.
+        `by_itself`: nobody asked for it.
         """
         folder = self.folder(name)
         with self._starting:
@@ -106,26 +179,38 @@ class Jobs:
             job = folder.job()
             self.launcher.stop(name, GRACE)  # its last event is written, its process may take a moment more to end
             folder.stop_file.unlink(missing_ok=True)
-            folder.add_event(Resumed())
+            self._launching.add(name)
             try:
-                self.check(job.dataset_folder).refuse_errors()
+                folder.add_event(Resumed(by_itself=by_itself))
+                if not job.imported:
+                    self.check(job.dataset_folder).refuse_errors()
+                    self._refuse_full(job.hyperparameters, find_network(job.engine, job.network, job.backbone), folder.path)
                 self.launcher.launch(self._task(job, folder))
             except Problem as problem:
                 folder.add_event(Failed(cause=problem.cause, cure=problem.cure))
                 raise
+            finally:
+                self._launching.discard(name)
         return self.view(name)
 
-    def delete(self, name: str) -> None:
-        """Remove an ended job with everything in its folder, its model too. Raises Taken while it runs."""
+    def usage(self, name: str) -> Usage | None:
+        """What a running job takes of the machine; None where it does not run."""
+        self.folder(name)
+        return self.launcher.usage(name)
+
+    def delete(self, name: str) -> DeletedJob:
+        """Move an ended job aside with everything in its folder, its model too, to go for good later. Raises Taken while it runs."""
         folder = self.folder(name)
-        if self.status(name).ended_already:
+        status = self.status(name)
+        if status.ended_already:
             self.launcher.stop(name, GRACE)  # its last event is written, its process may take a moment more to end
         if self.launcher.poll(name).alive:
             raise Taken(f"The job “{name}” is still running.", "Stop it first.")
+        if not self.standing.status(folder).ended_already:  # the launcher, which knew how it ended, will have forgotten it
+            folder.add_event(Failed(cause=status.cause, cure=status.cure))
         self.launcher.remove(name)
-        gone = folder.path.with_name(f".{name}.deleted")
-        folder.path.rename(gone)
-        shutil.rmtree(gone)
+        self.standing.forget(name)
+        return self.deleted.take(folder.path)
 
     def folder(self, name: str) -> JobFolder:
         """The folder of a job. Raises NotFound."""
@@ -142,7 +227,7 @@ class Jobs:
     def model_folder(self, name: str) -> Path:
         folder = self._folder(name).model
         if "/" in name or name.startswith(".") or not folder.is_dir():
-            raise NotFound(f"There is no model “{name}”.", "A model is there once its job has finished.")
+            raise NotFound(f"There is no model “{name}”.", "A model is there once its job has finished, unless it was deleted.")
         return folder
 
     def _folder(self, name: str) -> JobFolder:
@@ -155,20 +240,22 @@ class Jobs:
         state = next(state for state in list_engines(self.settings, self.launcher) if state.engine == request.engine)
         if not state.available:
             raise Invalid(f"The engine {request.engine} is not available. {state.cause}", state.cure)
-        known = {gpu["id"] for gpu in list_gpus()} if request.gpus else set()
-        missing = sorted(set(request.gpus) - known)
-        if missing:
-            have = ", ".join(map(str, sorted(known))) or "none"
-            raise Invalid(f"There is no GPU {', '.join(map(str, missing))} (there is: {have}).", "Choose the CPU or a GPU that is there.")
+        refuse_gpus(request.engine, request.gpus, self.settings, self.launcher)
         weights_folder = check_weights(request, network, self.settings)
         report = self.check(dataset_folder)
         report.refuse_errors()
+        self._refuse_full(settings, network, self.settings.checkpoints)
         given = request.model_dump(exclude={"hyperparameters"})
         folders = {"dataset_folder": dataset_folder, "weights_folder": weights_folder}
         facts = {**folders, "dataset_fingerprint": report.fingerprint, "created": now()}
         job = Job(**given, **facts, hyperparameters=settings)
-        _refuse_processes(job)
+        refuse_processes(job)
         return job
+
+    def _refuse_full(self, settings: Hyperparameters, network: Network, folder: Path) -> None:
+        """Raises Full where the disk has too little room for what a training writes besides what is in its folder by now."""
+        there = taken(folder) if folder != self.settings.checkpoints else 0
+        refuse_full(folder, needed(network.parameters, -(-settings.epochs // settings.validate_every)) - there)
 
     def _dataset_changed(self, job: Job) -> bool:
         """Whether the dataset's fingerprint is another one than at the start; asked of the disk at most every few seconds."""
@@ -184,15 +271,16 @@ class Jobs:
         task = Task(
             job_id=job.name,
             runtime=job.engine,
-            arguments=["-m", "training_api", str(folder.path.resolve())],
+            arguments=["-m", "training_api.original" if job.waiting else "training_api", str(folder.path.resolve())],
             folder=folder.path.resolve(),
             read_only=[job.dataset_folder],
             writable=[job.waggle.folder] if job.waggle else [],
             gpus=job.gpus,
+            limits=Limits(memory_bytes=self.settings.job_memory or None),
             # Threads that wait must not spin: on a machine that does anything else besides, spinning costs up to half the speed.
             environment={"OMP_WAIT_POLICY": "PASSIVE"},
         )
-        return add_weights(task, job, self.settings)
+        return add_all_weights(task, job, self.settings) if job.waiting else add_weights(task, job, self.settings)
 
     def _insist_later(self, name: str) -> None:
         """A job that hangs does not read its stop file: the launcher ends it in the end, unless it is publishing its best."""
@@ -207,7 +295,12 @@ class Jobs:
         timer.start()
 
 
-def _refuse_processes(job: Job) -> None:
+def _words(job: Job) -> str:
+    """What a search looks at."""
+    return " ".join((job.name, job.dataset, job.engine, job.network, job.backbone)).casefold()
+
+
+def refuse_processes(job: Job) -> None:
     """Raises Invalid where a job cannot be learnt by as many processes as were asked for."""
     if job.processes not in (1, job.together):
         if job.engine != "pytorch":
@@ -219,19 +312,3 @@ def _refuse_processes(job: Job) -> None:
             f"{job.together} processes cannot share a batch of {crops}{f' in {parts} parts' if parts > 1 else ''}.",
             "Choose a larger batch size, or fewer processes.",
         )
-
-
-def _died(status: JobStatus, pulse: Pulse) -> None:
-    """What a job is whose task is gone although its events do not end."""
-    status.state = status.stage = "failed"
-    if pulse.out_of_memory:
-        status.cause, status.cure = "The training ran out of memory and was ended.", "Choose a smaller batch size, crop or short side."
-    elif pulse.exit_code is None:
-        status.cause = "The training is gone, and nobody saw it end: its process or the machine was stopped."
-        status.cure = "Resume it: it goes on after its last whole epoch."
-    elif pulse.exit_code in ENDED_FROM_OUTSIDE:
-        status.cause = "The training was ended from outside, for instance because Maskwright or the machine was stopped."
-        status.cure = "Resume it: it goes on after its last whole epoch."
-    else:
-        status.cause = f"The training ended without a word, with exit code {pulse.exit_code}."
-        status.cure = "The log's last lines may show why; exit code 137 or -9 often means that memory ran out."

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pynvml
 
-from contracts.errors import Unavailable
+from contracts.errors import Invalid, Unavailable
 from contracts.networks import ENGINES
+from docker_sdk_api.gpus import BUILDS, Gpu, cpu_build, refusal
 from docker_sdk_api.launchers import Launcher
 from docker_sdk_api.settings import Settings
 
@@ -46,29 +46,47 @@ def describe_machine(settings: Settings, launcher: Launcher) -> dict[str, Any]:
         "memory_total": memory.total,
         "memory_free": memory.available,
         "disk_free": shutil.disk_usage(settings.checkpoints).free,
-        "gpus": list_gpus(),
+        "disk_total": shutil.disk_usage(settings.checkpoints).total,
+        "gpus": list_gpus(settings, launcher),
+        "gpus_note": launcher.gpus().note,
         "engines": [asdict(state) for state in list_engines(settings, launcher)],
         "launcher": settings.launcher,
         "version": VERSION,
     }
 
 
-def list_gpus() -> list[dict[str, Any]]:
-    """NVIDIA's GPUs: id, name, memory_total and memory_free in bytes. None without a driver."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        return [_describe_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    finally:
-        pynvml.nvmlShutdown()
+def describe_room() -> dict[str, int]:
+    """What there is for a job to take: cores, and memory in bytes."""
+    return {"cores": len(psutil.Process().cpu_affinity() or []) or psutil.cpu_count() or 1, "memory_total": psutil.virtual_memory().total}
 
 
-def _describe_gpu(index: int) -> dict[str, Any]:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    return {"id": index, "name": str(pynvml.nvmlDeviceGetName(handle)), "memory_total": int(memory.total), "memory_free": int(memory.free)}
+def list_gpus(settings: Settings, launcher: Launcher) -> list[dict[str, Any]]:
+    """The GPUs that a job can be given, as docker_sdk_api.gpus.Gpu tells them, with why engines cannot use one."""
+    return [gpu.model_dump() | {"refused": _refused(gpu, settings)} for gpu in launcher.gpus().found]
+
+
+def refuse_gpus(engine: str, asked: list[int], settings: Settings, launcher: Launcher) -> None:
+    """Raises Invalid where a GPU that is asked for is not there, or where the engine's build does not know it."""
+    known = {gpu["id"]: gpu for gpu in list_gpus(settings, launcher)} if asked else {}
+    if missing := sorted(set(asked) - set(known)):
+        have = ", ".join(map(str, sorted(known))) or "none"
+        note = launcher.gpus().note
+        cause = f"There is no GPU {', '.join(map(str, missing))} (there is: {have}).{' ' if note else ''}{note}"
+        raise Invalid(cause, "Choose the CPU or a GPU that is there.")
+    for gpu in asked:
+        if reason := known[gpu]["refused"].get(engine):
+            cause = f"The engine {engine} cannot use GPU {gpu} ({known[gpu]['name']}). {reason}"
+            raise Invalid(cause, "Choose another engine, or the CPU.")
+
+
+def _refused(gpu: Gpu, settings: Settings) -> dict[str, str]:
+    """Why each engine that cannot use a GPU cannot. In images it is the build that counts, in environments what is installed."""
+    in_images = settings.launcher == "container"
+    found = {}
+    for engine in BUILDS:
+        missing = "" if in_images else cpu_build(engine_python(settings, engine), engine)
+        found[engine] = missing or refusal(engine, gpu.compute_capability)
+    return {engine: reason for engine, reason in found.items() if reason}
 
 
 def list_engines(settings: Settings, launcher: Launcher) -> list[EngineState]:

@@ -29,8 +29,10 @@ VERY_RARE = 0.001
 """Share of the pixels below which a class needs more help than the defaults give it."""
 USED = 0.5
 """Share of the free memory that a batch may take: other things run too, and pictures are kept in memory."""
-CROP_BYTES, CROP_BYTES_PER_GFLOP = 230e6, 4e6
-"""What a crop of 256 × 256 pixels keeps while it is learnt from, in float32: above what nine networks were measured to keep."""
+FLOAT32, NARROW = 1.2, 0.7
+"""Bytes that a process grows by for every byte that a crop keeps, with float32 and with bfloat16 or float16 (docs/recommended.md)."""
+CROP_BYTES = 300e6
+"""Of a crop of 256 × 256 pixels where nobody counted what the network keeps: what a large one does."""
 WEIGHT_BYTES = 20
 """Bytes a parameter: itself, its gradient, two averages of AdamW's and the running average of the weights."""
 MANY_PICTURES, VERY_MANY = 200, 2000
@@ -138,9 +140,14 @@ def read_fingerprint(report: Report, validation_share: float) -> Fingerprint:
 
 
 def largest_batch(network: Network, place: Place, crop: int) -> int:
-    """How many crops of this side can be learnt from at once in half of the free memory: a guess on the safe side."""
-    each = (CROP_BYTES + CROP_BYTES_PER_GFLOP * network.gflops) * (crop / 256) ** 2
-    return int(max(0, place.memory * USED - network.parameters * 1e6 * WEIGHT_BYTES) // each)
+    """How many crops of this side can be learnt from at once in half of the free memory, in float32."""
+    return int(max(0, place.memory * USED - step_bytes(network, crop, 0)) // (step_bytes(network, crop, 1) - step_bytes(network, crop, 0)))
+
+
+def step_bytes(network: Network, crop: int, crops: int, narrow: bool = False) -> float:
+    """Memory that learning from so many crops of a side at once takes, about, without the pictures; `narrow`: in 16 bits."""
+    kept = network.kept * 1e6 * (NARROW if narrow else FLOAT32) if network.kept else CROP_BYTES
+    return network.parameters * 1e6 * WEIGHT_BYTES + crops * kept * (crop / 256) ** 2
 
 
 def _short_side(found: Fingerprint, place: Place, usual: Hyperparameters) -> tuple[int, str]:

@@ -16,6 +16,8 @@ class Settings(BaseSettings):
     sdk_host: str = "127.0.0.1"
     sdk_port: int = 4222
     launcher: Literal["process", "container"] = "process"
+    allowed_origins: str = ""
+    """Origins whose pages may ask this service and the trainings' own API, between blanks; "*": all."""
     datasets: Path = HERE / "datasets"
     checkpoints: Path = HERE / "checkpoints"
     classifiers: Path = HERE / "classifiers"
@@ -31,6 +33,14 @@ class Settings(BaseSettings):
     """The process launcher's interpreter for the engine gluon."""
     images_arch: Literal["cpu", "cpu_mkl", "gpu", "gpu_mkl"] = "cpu"
     """Which images the container launcher starts."""
+    deleted_kept_minutes: float = 60
+    """For how long a deleted job can be brought back; its disk space is free only then."""
+    silent_minutes: float = 60
+    """A training that has written neither an event nor a line for so long hangs, and is ended; 0: never."""
+    job_memory: int = 0
+    """Bytes of memory that a training may take, in a container; 0: as much as there is."""
+    resume_by_itself: int = 0
+    """How often in a row a training that died unseen or hung is resumed without being asked."""
     largest_dataset_upload: int = 64 * 2**30
     """Bytes of all files of one upload."""
     largest_unpacked: int = 256 * 2**30

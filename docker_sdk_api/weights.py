@@ -72,6 +72,15 @@ def add_weights(task: Task, job: Job, settings: Settings) -> Task:
     )
 
 
+def add_all_weights(task: Task, job: Job, settings: Settings) -> Task:
+    """The task of a job that waits for an old client: where it is asked, and every folder that the client may choose weights from."""
+    task = add_weights(task, job.model_copy(update={"weights": "pre_trained"}), settings)
+    checkpoints, classifiers = settings.checkpoints.resolve(), settings.classifiers.resolve()
+    read_only = [folder for folder in (checkpoints, classifiers) if folder.is_dir()]
+    told = {"CHECKPOINTS": str(checkpoints), "CLASSIFIERS": str(classifiers), "ALLOWED_ORIGINS": settings.allowed_origins}
+    return replace(task, port=job.api_port, read_only=[*task.read_only, *read_only], environment={**task.environment, **told})
+
+
 def _choice(kind: WeightsType, row: Network, settings: Settings) -> WeightsChoice:
     choice = WeightsChoice(type=kind, about=WEIGHTS[kind], available=kind in types_of(row), named=kind in NAMED)
     if not choice.available:
@@ -119,8 +128,7 @@ def _checkpoints(row: Network, settings: Settings) -> list[Origin]:
     """Earlier jobs of the same network that have weights, published or the best so far; newest first."""
     found = []
     for path in settings.checkpoints.iterdir() if settings.checkpoints.is_dir() else []:
-        folder = JobFolder(path)
-        if folder.exists() and any((path / name).is_file() for name in CHECKPOINT_FILES[row.engine]):
+        if any((path / name).is_file() for name in CHECKPOINT_FILES[row.engine]) and (folder := JobFolder(path)).exists():
             job = folder.job()
             if (job.engine, job.network, job.backbone) == (row.engine, row.network, row.backbone):
                 found.append((job.created, _checkpoint(folder, job)))

@@ -1,5 +1,7 @@
 """What the two APIs answer, where contracts/ has no shape for it."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -15,6 +17,27 @@ class Gpu(BaseModel):
     name: str
     memory_total: int
     memory_free: int
+    load: int | None = None
+    driver: str = ""
+    compute_capability: str = ""
+    refused: dict[str, str] = {}
+
+
+class DeletedJob(BaseModel):
+    """`id` brings it back; `until` is when it goes for good."""
+
+    id: str
+    name: str
+    until: datetime
+
+
+class LogPart(BaseModel):
+    """Whole lines of a log: the first starts at byte `start`, `end` lies behind the last one, `size` is the log's."""
+
+    start: int
+    end: int
+    size: int
+    lines: list[str]
 
 
 class EngineState(BaseModel):
@@ -36,7 +59,9 @@ class Machine(BaseModel):
     memory_total: int
     memory_free: int
     disk_free: int
+    disk_total: int = 0
     gpus: list[Gpu]
+    gpus_note: str = ""
     engines: list[EngineState]
     launcher: str
     version: str
@@ -70,6 +95,42 @@ class WaggleStart(BaseModel):
     settings: dict[str, Any]
 
 
+class Speed(BaseModel):
+    """Seconds of a training step on one crop of 256 × 256 pixels, None where nothing says; and what they come from."""
+
+    seconds: float | None
+    basis: str
+
+
+class Remark(BaseModel):
+    """Something that keeps a training from starting or from going well, at the field that it is about."""
+
+    field: str
+    cause: str
+    cure: str
+
+
+class ClassSides(BaseModel):
+    """In how many pictures a class is shown: of those that teach, and of those that score."""
+
+    name: str
+    training: int
+    validation: int
+
+
+class Forecast(BaseModel):
+    """What would come of a training: see docker_sdk_api/forecast.py. Sizes in bytes."""
+
+    seconds: float | None
+    epoch_seconds: float | None
+    basis: str
+    memory: int | None
+    memory_free: int
+    classes: list[ClassSides]
+    obstacles: list[Remark]
+    cautions: list[Remark]
+
+
 class Recommendation(BaseModel):
     """The network to take for a dataset and why, the settings for the network that was asked about, and, where a config.list of
     the Waggle FCN plugin lies with the dataset, what it asks for."""
@@ -81,12 +142,13 @@ class Recommendation(BaseModel):
 
 
 class DatasetRow(BaseModel):
-    """A dataset at a glance, not checked. `error`: why its folder cannot be read at all."""
+    """A dataset at a glance, not checked. `error`: why its folder cannot be read at all. `sample`: the stem of its first picture."""
 
     name: str
     pictures: int
     classes: list[str]
     error: str | None = None
+    sample: str | None = None
 
 
 class Undo(BaseModel):
@@ -140,6 +202,22 @@ class ImportState(BaseModel):
     cure: str = ""
 
 
+class Step(BaseModel):
+    """A step of the self-test: what it is, how it stands, and what came of it."""
+
+    title: str
+    state: Literal["waiting", "running", "good", "failed"] = "waiting"
+    said: str = ""
+    cure: str = ""
+
+
+class ServedModel(BaseModel):
+    """A model as the inference API serves it; `runtime` is there once it was loaded."""
+
+    name: str
+    runtime: str | None = None
+
+
 class ClassShare(BaseModel):
     """How much of a picture a class covers, as the model sees it."""
 
@@ -157,3 +235,13 @@ class Segments(BaseModel):
     height: int
     classes: list[ClassShare]
     segments: list[dict[str, Any]] = []
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All answers about a picture: in figures, the same as it came (JSON), and two PNGs: class ids, and confidence (255: certain)."""
+
+    segments: Segments
+    listed: bytes
+    mask: bytes
+    confidence: bytes

@@ -1,19 +1,16 @@
 """The pages as an app: routes, one answer to every problem, and what the browser may load."""
 
-import importlib.metadata
-import importlib.util
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from contracts.errors import NotFound, Problem
-from gui import datasets, jobs, models, start, uploads, wizard
+from gui import compare, datasets, jobs, machine, models, start, trying, uploads, wizard
 from gui.backend import Backend
 from gui.guard import Guard
 from gui.pages import FOLDER, build_templates, page
@@ -21,7 +18,6 @@ from gui.settings import Settings
 
 FOR_PROGRAMS = {"predict", "new_upload", "upload", "forget_upload", "upload_chunk"}
 """Routes that scripts and programs ask; their problems are JSON."""
-A_YEAR = "public, max-age=31536000, immutable"
 
 
 def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
@@ -29,36 +25,14 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     asks = backend or Backend.at(settings.docker_sdk_api_url, settings.inference_api_url)
     app = FastAPI(title="Maskwright", lifespan=_closing(asks), docs_url=None, redoc_url=None, openapi_url=None)
     app.state.backend, app.state.settings, app.state.templates = asks, settings, build_templates()
-    app.state.templates.env.globals["plotly_version"] = _plotly_version()
-    for module in (start, uploads, datasets, wizard, jobs, models):  # /datasets/new before /datasets/{name}
+    for module in (start, machine, uploads, datasets, wizard, jobs, compare, models, trying):  # /datasets/new before /datasets/{name}
         app.include_router(module.router)
-    app.add_api_route("/assets/plotly.min.js", plotly, name="plotly", include_in_schema=False)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_middleware(Guard, root_path=settings.root_path)
     return app
-
-
-def plotly() -> FileResponse:
-    """Plotly's script out of its Python package: the curves need no internet. Its address carries its version."""
-    file = _plotly_file()
-    if file is None:
-        raise NotFound("Plotly is not installed, so curves are drawn plainly.", "Install it: pip install plotly.")
-    return FileResponse(file, media_type="text/javascript", headers={"Cache-Control": A_YEAR})
-
-
-def _plotly_file() -> Path | None:
-    spec = importlib.util.find_spec("plotly")
-    places = spec.submodule_search_locations if spec else None
-    file = Path(places[0]) / "package_data" / "plotly.min.js" if places else None
-    return file if file and file.is_file() else None
-
-
-def _plotly_version() -> str:
-    """Empty where there is no plotly to serve."""
-    return importlib.metadata.version("plotly") if _plotly_file() else ""
 
 
 def _closing(backend: Backend) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

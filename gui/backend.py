@@ -3,8 +3,10 @@
 The browser talks to the pages alone; pictures, live events and downloads are passed on from here as they come.
 """
 
+import io
+import zipfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import httpx
@@ -14,27 +16,38 @@ from pydantic import TypeAdapter
 
 from annotations.doctor.findings import PairView
 from contracts.errors import Broken, Invalid, NotFound, Problem, Taken, TooLarge, Unavailable
-from contracts.job import JobRequest, JobView
-from contracts.model import Model
+from contracts.job import Confusion, JobRequest, JobView
+from contracts.model import PublishedModel
 from contracts.weights import WeightsChoice
 from gui.answers import (
     Change,
     Checking,
     DatasetReport,
     DatasetRow,
+    DeletedJob,
+    Forecast,
     Format,
     ImportState,
+    LogPart,
     Machine,
     NetworkChoice,
     Recommendation,
+    Seen,
     Segments,
+    ServedModel,
+    Speed,
+    Step,
 )
 
 PASSED_ON = ("content-type", "content-length", "content-disposition", "content-encoding", "cache-control", "etag", "last-modified")
 PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Invalid, TooLarge, NotFound, Taken, Unavailable, Broken)}
 PATIENCE = httpx.Timeout(10, read=120)
 """Seconds: checking a large dataset reads every picture of it."""
+MANY = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+"""Every page that follows a job holds a connection or two for as long as it is open."""
 FOR_EVER = httpx.Timeout(10, read=None)
+_VIEWS = TypeAdapter(list[JobView])
+_MODELS = TypeAdapter(list[PublishedModel])
 
 
 class Backend:
@@ -44,11 +57,12 @@ class Backend:
         self.docker_sdk = docker_sdk
         self.inference = inference
 
+    # Both lie beside the pages: a proxy that the environment names is for the outside.
     @classmethod
     def at(cls, docker_sdk_api_url: str, inference_api_url: str) -> "Backend":
         return cls(
-            httpx.AsyncClient(base_url=docker_sdk_api_url, timeout=PATIENCE),
-            httpx.AsyncClient(base_url=inference_api_url, timeout=PATIENCE),
+            httpx.AsyncClient(base_url=docker_sdk_api_url, timeout=PATIENCE, limits=MANY, trust_env=False),
+            httpx.AsyncClient(base_url=inference_api_url, timeout=PATIENCE, limits=MANY, trust_env=False),
         )
 
     async def close(self) -> None:
@@ -70,6 +84,16 @@ class Backend:
         words = {"dataset": dataset, "network": network, "validation_share": str(validation_share), "gpus": list(gpus)}
         answer = await self._ask(self.docker_sdk, "GET", "/v1/recommendation", params=words)
         return Recommendation.model_validate(answer.json())
+
+    async def forecast(self, request: JobRequest) -> Forecast:
+        """What would come of a training; nothing is started."""
+        answer = await self._ask(self.docker_sdk, "POST", "/v1/forecast", json=request.model_dump(mode="json"))
+        return Forecast.model_validate_json(answer.content)
+
+    async def speeds(self, gpus: Sequence[str]) -> dict[str, Speed]:
+        """How fast each network learns here, by its key; on the processor where no GPU is given."""
+        answer = await self._ask(self.docker_sdk, "GET", "/v1/speeds", params={"gpus": list(gpus)})
+        return TypeAdapter(dict[str, Speed]).validate_json(answer.content)
 
     async def datasets(self) -> list[DatasetRow]:
         return TypeAdapter(list[DatasetRow]).validate_python(await self._read("/v1/datasets"))
@@ -150,16 +174,38 @@ class Backend:
     async def forget_split(self, name: str) -> None:
         await self._ask(self.docker_sdk, "DELETE", dataset_path(name, "split"))
 
-    async def jobs(self) -> list[JobView]:
-        return TypeAdapter(list[JobView]).validate_python(await self._read("/v1/jobs"))
+    async def jobs(self, names: Sequence[str] | None = None, running: bool | None = None, limit: int | None = None) -> list[JobView]:
+        """Jobs with as much of each as a list shows, newest first: all, those named, those that run, the first few."""
+        return [] if names is not None and not names else (await self.find_jobs("", running, names or (), 0, limit))[0]
+
+    async def find_jobs(
+        self, search: str, running: bool | None, names: Sequence[str] = (), offset: int = 0, limit: int | None = None
+    ) -> tuple[list[JobView], int]:
+        """A part of the jobs whose name, dataset or network holds the words, and how many there are of them in all."""
+        words: dict[str, Any] = {"brief": "true", "search": search, "offset": str(offset), "name": list(names)}
+        words |= {"running": str(running).lower()} if running is not None else {}
+        words |= {"limit": str(limit)} if limit is not None else {}
+        answer = await self._ask(self.docker_sdk, "GET", "/v1/jobs", params=words)
+        return _VIEWS.validate_json(answer.content), int(answer.headers["x-total-count"])
+
+    async def job_names(self) -> list[str]:
+        """Of all jobs, newest first: the names that a new one cannot have."""
+        return TypeAdapter(list[str]).validate_python(await self._read("/v1/job-names"))
 
     async def job(self, name: str) -> JobView:
         return JobView.model_validate(await self._read(f"/v1/jobs/{quote(name, safe='')}"))
 
-    async def log(self, name: str, tail: int) -> list[str]:
-        """The last lines that a job printed."""
-        answer = await self._ask(self.docker_sdk, "GET", f"/v1/jobs/{quote(name, safe='')}/log", params={"tail": str(tail)})
-        return answer.text.splitlines()
+    async def log_part(self, name: str, lines: int) -> LogPart:
+        """The last lines that a job printed, and where in its log they stand."""
+        answer = await self._ask(self.docker_sdk, "GET", job_path(name, "log", "part"), params={"lines": str(lines)})
+        return LogPart.model_validate_json(answer.content)
+
+    async def confusion(self, name: str) -> Confusion | None:
+        """None where nothing was scored yet."""
+        try:
+            return Confusion.model_validate(await self._read(job_path(name, "confusion")))
+        except NotFound:
+            return None
 
     async def start_job(self, request: JobRequest) -> JobView:
         answer = await self._ask(self.docker_sdk, "POST", "/v1/jobs", json=request.model_dump(mode="json"))
@@ -171,21 +217,91 @@ class Backend:
     async def resume_job(self, name: str) -> None:
         await self._ask(self.docker_sdk, "POST", f"/v1/jobs/{quote(name, safe='')}/resume")
 
-    async def delete_job(self, name: str) -> None:
-        await self._ask(self.docker_sdk, "DELETE", f"/v1/jobs/{quote(name, safe='')}")
+    async def delete_job(self, name: str) -> DeletedJob:
+        """Aside, for a while: see deleted_jobs."""
+        answer = await self._ask(self.docker_sdk, "DELETE", job_path(name))
+        return DeletedJob.model_validate_json(answer.content)
 
-    async def models(self) -> list[Model]:
-        return TypeAdapter(list[Model]).validate_python(await self._read("/v1/models"))
+    async def deleted_jobs(self) -> list[DeletedJob]:
+        """Those that can still be brought back, the last one first."""
+        return TypeAdapter(list[DeletedJob]).validate_python(await self._read("/v1/deleted"))
 
-    async def model(self, name: str) -> Model:
-        return Model.model_validate(await self._read(f"/v1/models/{quote(name, safe='')}"))
+    async def undo_delete(self, id: str) -> JobView:
+        answer = await self._ask(self.docker_sdk, "POST", f"/v1/deleted/{quote(id, safe='')}/undo")
+        return JobView.model_validate_json(answer.content)
 
-    async def predict_mask(self, model: str, picture: bytes, file_name: str) -> bytes:
-        """The mask of a picture as a PNG of class ids."""
-        return (await self._predict(model, "mask", picture, file_name)).content
+    async def delete_for_good(self, id: str) -> None:
+        await self._ask(self.docker_sdk, "DELETE", f"/v1/deleted/{quote(id, safe='')}")
 
-    async def predict_segments(self, model: str, picture: bytes, file_name: str) -> Segments:
-        return Segments.model_validate((await self._predict(model, "segments", picture, file_name)).json())
+    async def models(self, limit: int | None = None) -> list[PublishedModel]:
+        """Newest first, all or the first few; retired ones too."""
+        answer = await self._ask(self.docker_sdk, "GET", "/v1/models", params={} if limit is None else {"limit": str(limit)})
+        return _MODELS.validate_json(answer.content)
+
+    async def model(self, name: str) -> PublishedModel:
+        return PublishedModel.model_validate(await self._read(model_path(name)))
+
+    async def scored_pictures(self, model: str) -> list[str]:
+        """Stems of the pictures of its dataset that scored a model."""
+        return TypeAdapter(list[str]).validate_python(await self._read(model_path(model, "pictures")))
+
+    async def picture_file(self, dataset: str, stem: str) -> tuple[bytes, str]:
+        """A picture of a dataset as it was brought, and its type."""
+        answer = await self._ask(self.docker_sdk, "GET", dataset_path(dataset, "pictures", stem, "file"))
+        return answer.content, answer.headers["content-type"]
+
+    async def import_model(self, incoming: Request) -> tuple[str, bool]:
+        """Pass a form with a model's zip on as it comes; the model's name, and whether it is there already or a job converts it."""
+        headers = {name: incoming.headers[name] for name in ("content-type", "content-length") if name in incoming.headers}
+        path = model_path("import")
+        answer = await self._ask(self.docker_sdk, "POST", path, headers=headers, content=incoming.stream(), timeout=FOR_EVER)
+        found = answer.json()
+        return str(found.get("model") or found["job"]), "model" in found
+
+    async def change_model(self, name: str, change: Literal["retire", "publish"]) -> None:
+        await self._ask(self.docker_sdk, "POST", model_path(name, change))
+
+    async def delete_model(self, name: str) -> DeletedJob:
+        """Aside, for a while: see deleted_models."""
+        answer = await self._ask(self.docker_sdk, "DELETE", model_path(name))
+        return DeletedJob.model_validate_json(answer.content)
+
+    async def deleted_models(self) -> list[DeletedJob]:
+        """Those that can still be brought back, the last one first."""
+        return TypeAdapter(list[DeletedJob]).validate_python(await self._read("/v1/deleted-models"))
+
+    async def undo_delete_model(self, id: str) -> PublishedModel:
+        answer = await self._ask(self.docker_sdk, "POST", f"/v1/deleted-models/{quote(id, safe='')}/undo")
+        return PublishedModel.model_validate_json(answer.content)
+
+    async def delete_model_for_good(self, id: str) -> None:
+        await self._ask(self.docker_sdk, "DELETE", f"/v1/deleted-models/{quote(id, safe='')}")
+
+    async def see(self, model: str, picture: bytes, file_name: str) -> Seen:
+        """Everything that a model answers about a picture, of one reading."""
+        path = model_path(model, "predict")
+        answer = await self._ask(self.inference, "POST", path, params={"answer": "all"}, files={"picture": (file_name, picture)})
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            listed = archive.read("segments.json")
+            return Seen(Segments.model_validate_json(listed), listed, archive.read("mask.png"), archive.read("confidence.png"))
+
+    async def served_model(self, name: str) -> ServedModel:
+        """A model as the inference API has it. Raises NotFound where it is retired."""
+        answer = await self._ask(self.inference, "GET", model_path(name))
+        return ServedModel.model_validate_json(answer.content)
+
+    async def inference_ready(self) -> None:
+        """Raises Unavailable, saying why, where no prediction can be asked for."""
+        await self._ask(self.inference, "GET", "/v1/ready")
+
+    async def start_self_test(self, engine: str) -> str:
+        """The name of a job that trains a tiny model."""
+        answer = await self._ask(self.docker_sdk, "POST", "/v1/self-test", json={"engine": engine})
+        return JobView.model_validate_json(answer.content).job.name
+
+    async def self_test(self, job: str) -> list[Step]:
+        """How far such a job has come, step by step."""
+        return TypeAdapter(list[Step]).validate_python(await self._read(f"/v1/self-test/{quote(job, safe='')}"))
 
     async def pass_on(self, path: str, *, params: Mapping[str, str] | None = None, last_event_id: str | None = None) -> StreamingResponse:
         """What the training API answers, as it comes: a picture, a download, live events (from after `last_event_id`)."""
@@ -193,17 +309,13 @@ class Backend:
         request = self.docker_sdk.build_request("GET", path, params=params, headers=headers, timeout=FOR_EVER)
         return await _pass_on(self.docker_sdk, request)
 
-    async def pass_on_predict(self, model: str, incoming: Request) -> StreamingResponse:
-        """A prediction asked for by a program through the pages' own address."""
-        path = f"/v1/models/{quote(model, safe='')}/predict"
-        headers = {"content-type": incoming.headers.get("content-type", "")}
-        params = dict(incoming.query_params)
-        request = self.inference.build_request("POST", path, params=params, headers=headers, content=await incoming.body())
+    async def pass_on_predict(self, model: str, incoming: Request, *parts: str) -> StreamingResponse:
+        """A prediction asked for through the pages' own address, as it comes; with "batch" one of many pictures."""
+        path = model_path(model, "predict", *parts)
+        headers = {name: incoming.headers[name] for name in ("content-type", "content-length", "accept") if name in incoming.headers}
+        body, params = incoming.stream(), httpx.QueryParams(str(incoming.query_params))
+        request = self.inference.build_request("POST", path, params=params, headers=headers, content=body, timeout=FOR_EVER)
         return await _pass_on(self.inference, request)
-
-    async def _predict(self, model: str, answer: str, picture: bytes, file_name: str) -> httpx.Response:
-        path = f"/v1/models/{quote(model, safe='')}/predict"
-        return await self._ask(self.inference, "POST", path, params={"answer": answer}, files={"picture": (file_name, picture)})
 
     async def _read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         return (await self._ask(self.docker_sdk, "GET", path, params=params)).json()
@@ -213,6 +325,16 @@ class Backend:
         await answer.aread()
         _raise_problem(answer)
         return answer
+
+
+def job_path(name: str, *parts: str) -> str:
+    """The address of something of a job, at the training API."""
+    return "/".join(["/v1/jobs", *(quote(part, safe="") for part in (name, *parts))])
+
+
+def model_path(name: str, *parts: str) -> str:
+    """The address of something of a model, at either API."""
+    return "/".join(["/v1/models", *(quote(part, safe="") for part in (name, *parts))])
 
 
 def dataset_path(name: str, *parts: str) -> str:

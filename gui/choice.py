@@ -1,26 +1,29 @@
-"""What the wizard's later steps look at: the networks, the machine, what is recommended, and what has been chosen among it."""
+"""What the wizard's later steps look at: the networks, the machine, what is recommended, what has been chosen, what would come of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from contracts.hyperparameters import Hyperparameters, describe_hyperparameters
+from contracts.job import JobView
 from contracts.weights import WeightsChoice, WeightsType
 from gui import forms
-from gui.answers import DatasetReport, Machine, NetworkChoice, Recommendation, Recommended
+from gui.answers import DatasetReport, Forecast, Machine, NetworkChoice, Recommendation, Recommended, Speed
 from gui.backend import Backend
-from gui.estimate import step_seconds, training_seconds
 from gui.figures import setting
 from gui.forms import Draft
 
 GROUPS = {
-    "recommended": "Recommended for other cases",
-    "light": "Light",
-    "medium": "Medium",
-    "heavy": "Heavy, for a GPU",
-    "gluon": "Of the GluonCV training GUI",
-    "majority": "To compare with",
+    "recommended": ("pytorch", "Recommended for other cases"),
+    "light": ("pytorch", "Light"),
+    "medium": ("pytorch", "Medium"),
+    "heavy": ("pytorch", "Heavy, for a GPU"),
+    "gluon": ("gluon", "Of the GluonCV training GUI"),
+    "majority": ("majority", "To compare with"),
 }
+"""Of the table of networks: the engine that trains them, and a title."""
+STEP_OF = {"dataset": 1, "validation": 1, "network": 2, "weights": 2, "gpus": 2, "processes": 2}
+"""The step on which a field is; settings are on the third."""
 WEIGHT_TITLES: dict[WeightsType, str] = {
     "from_scratch": "Nothing",
     "pre_trained": "Pre-trained",
@@ -32,9 +35,13 @@ WEIGHT_TITLES: dict[WeightsType, str] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A draft beside what there is to choose from. `preset`: the value of every setting that was not changed, {} without a network."""
+    """A draft beside what there is to choose from. `preset`: the value of every setting that was not changed, {} without a network.
+    `name`: the draft's, or one that is proposed. `users`: the jobs that run on each GPU, by its id. `forecast`: None where something
+    is missing or out of range."""
 
     draft: Draft
+    name: str
+    name_fault: str
     report: DatasetReport
     machine: Machine
     networks: list[NetworkChoice]
@@ -42,6 +49,9 @@ class Choice:
     weights: list[WeightsChoice]
     advice: Recommendation | None
     preset: dict[str, Any]
+    speeds: dict[str, Speed]
+    users: dict[int, list[str]]
+    forecast: Forecast | None = None
 
     @property
     def recommended(self) -> dict[str, Recommended]:
@@ -67,13 +77,15 @@ class Choice:
         return forms.settings_faults(self.draft, self.network, self.weights)
 
     @property
-    def seconds(self) -> float | None:
-        """How long the training takes, about; None where that is not known, as on a GPU."""
-        if self.network is None or self.complete is None or self.draft.gpus or self.faults:
-            return None
-        pictures = self.report.pictures
-        kept = min(max(round(pictures * float(self.draft.validation) / 100), 1), max(1, pictures - 1))
-        return training_seconds(self.network, self.machine, self.complete, pictures - kept, kept)
+    def troubles(self) -> dict[str, str]:
+        """What keeps it from starting, by field."""
+        return {row.field: f"{row.cause} {row.cure}" for row in self.forecast.obstacles} if self.forecast else {}
+
+    @property
+    def processor(self) -> str:
+        """Where it would learn, in words."""
+        names = [gpu.name for gpu in self.machine.gpus if str(gpu.id) in (self.draft.gpus or ())]
+        return " and ".join(names) or "the processor"
 
 
 async def look(backend: Backend, draft: Draft, report: DatasetReport, propose: bool = False) -> Choice:
@@ -81,14 +93,15 @@ async def look(backend: Backend, draft: Draft, report: DatasetReport, propose: b
 
     `propose`: take the recommended network where none is chosen.
     """
-    networks, machine = await backend.networks(), await backend.machine()
+    networks, machine, taken = await backend.networks(), await backend.machine(), set(await backend.job_names())
     network = find(networks, draft.network)
-    draft = replace(draft, gpus=chosen_gpus(draft, machine, network))
+    proposed = forms.propose_name(draft.dataset, taken)
+    name = "" if draft.name == proposed else draft.name  # what is only proposed follows the dataset
+    draft = replace(draft, name=name, gpus=chosen_gpus(draft, machine, network))
     advice = None
     if any(row.available for row in networks):
         share = float(draft.validation) / 100 if forms.is_share(draft.validation) else 0.2
-        gpus = [gpu for gpu in draft.gpus or () if gpu.isdigit()]
-        advice = await backend.recommendation(draft.dataset, network.key if network else "", share, gpus)
+        advice = await backend.recommendation(draft.dataset, network.key if network else "", share, draft.gpu_ids)
     if network is None and propose and advice:
         network = find(networks, advice.network)
         draft = replace(draft, network=advice.network)
@@ -97,7 +110,34 @@ async def look(backend: Backend, draft: Draft, report: DatasetReport, propose: b
     if network:
         heeded = {row["name"] for row in setting_rows(network)}
         draft = replace(draft, settings={name: text for name, text in draft.settings.items() if name in heeded}).without(preset)
-    return Choice(draft, report, machine, networks, network, weights, advice, preset)
+    name_fault = forms.name_fault(draft.name or proposed, taken)
+    found = Choice(
+        draft,
+        draft.name or proposed,
+        name_fault,
+        report,
+        machine,
+        networks,
+        network,
+        weights,
+        advice,
+        preset,
+        speeds=await backend.speeds(draft.gpu_ids),
+        users=users_of(await backend.jobs(running=True)) if machine.gpus else {},
+    )
+    if network is None or found.complete is None or found.faults or forms.split_faults(draft):
+        return found
+    asked = forms.as_request(replace(draft, name=proposed), network, found.complete)
+    return replace(found, forecast=await backend.forecast(asked))
+
+
+def users_of(running: Sequence[JobView]) -> dict[int, list[str]]:
+    """The names of the jobs that learn on each GPU, by its id."""
+    users: dict[int, list[str]] = {}
+    for view in running:
+        for gpu in view.job.gpus:
+            users.setdefault(gpu, []).append(view.job.name)
+    return users
 
 
 def find(networks: list[NetworkChoice], key: str) -> NetworkChoice | None:
@@ -118,24 +158,20 @@ def preset_of(network: NetworkChoice, advice: Recommendation | None, preset: str
 
 
 def setting_rows(network: NetworkChoice) -> list[dict[str, Any]]:
-    """The settings that the network's engine heeds."""
-    return [row for row in describe_hyperparameters() if network.engine in (row.get("engines") or [network.engine])]
-
-
-def network_rows(networks: Sequence[NetworkChoice], machine: Machine) -> list[dict[str, Any]]:
-    """The catalogue as the table shows it: each network and the seconds of a step on this machine, about."""
-    return [{"network": row, "seconds": step_seconds(row, machine)} for row in networks]
+    """The settings that the network's engine heeds, each with its range in words."""
+    rows = [row | {"range": forms.range_of(row["name"])} for row in describe_hyperparameters()]
+    return [row for row in rows if network.engine in (row.get("engines") or [network.engine])]
 
 
 def network_groups(choice: Choice) -> list[dict[str, Any]]:
-    """All networks but the recommended one, by what they cost; groups without any are left out."""
+    """All networks but the recommended one, by engine and by what they cost; groups without any are left out."""
     best = choice.advice.network if choice.advice else ""
     groups: dict[str, list[NetworkChoice]] = {group: [] for group in GROUPS}
     for row in choice.networks:
         if row.key != best:
             groups["recommended" if row.recommended else row.group].append(row)
     return [
-        {"title": GROUPS[group], "rows": network_rows(rows, choice.machine), "open": choice.draft.network in [row.key for row in rows]}
+        {"engine": GROUPS[group][0], "title": GROUPS[group][1], "rows": rows, "open": choice.draft.network in [row.key for row in rows]}
         for group, rows in groups.items()
         if rows
     ]

@@ -22,6 +22,22 @@ def share(value: float | None) -> str:
     return f"{value * 100:.1f}{SPACE}%"
 
 
+def nearly(value: float | None) -> str:
+    """A share that is nearly all, with the digits that tell it from all: 0.99998 → 99.998 %"""
+    if value is None:
+        return NONE
+    rest = 100 - value * 100
+    digits = next((digits for digits in (1, 2, 3, 4) if round(rest, digits)), 0)
+    return f"{100 - rest:.{digits}f}{SPACE}%"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """0.0274 → 27 ms, 1.93 → 1.9 s"""
+    if seconds is None:
+        return NONE
+    return f"{seconds * 1000:.{1 if seconds < 0.01 else 0}f}{SPACE}ms" if seconds < 1 else f"{seconds:.1f}{SPACE}s"
+
+
 def count(value: int | None) -> str:
     """12345 → 12 345"""
     return NONE if value is None else f"{value:,}".replace(",", THIN)
@@ -98,5 +114,5 @@ def polyline(values: Sequence[float | None], width: float = 100, height: float =
 
 FILTERS = {
     "score": score, "share": share, "count": count, "size": size, "duration": duration, "ago": ago, "exact": exact,
-    "short": short, "setting": setting, "colour": colour, "polyline": polyline,
+    "nearly": nearly, "milliseconds": milliseconds, "short": short, "setting": setting, "colour": colour, "polyline": polyline,
 }  # fmt: skip

@@ -18,15 +18,18 @@ from gui.figures import setting
 
 SETTING = "set."
 ORIGIN = "from."
-WORDS = ("dataset", "network", "name", "validation", "seed", "preset", "weights", "weights_from")
+WORDS = ("dataset", "network", "name", "validation", "seed", "preset", "weights", "weights_from", "processes")
 LARGEST_SEED = 2**31 - 1
+MOST_PROCESSES = 256
+SCHEMA: dict[str, dict[str, Any]] = Hyperparameters.model_json_schema()["properties"]
 KNOWN = {row["name"]: row for row in describe_hyperparameters()}
 
 
 @dataclass(frozen=True)
 class Draft:
     """A training being put together, as typed. `validation` is in per cent; `settings` holds what differs from the preset:
-    the recommended values, or with the preset "own" the network's defaults. `gpus` of None: nobody has chosen yet."""
+    the recommended values, or with the preset "own" the network's defaults. `gpus` of None: nobody has chosen yet. `name` of "": the
+    one that is proposed."""
 
     dataset: str = ""
     network: str = ""
@@ -36,8 +39,13 @@ class Draft:
     preset: str = ""
     weights: str = ""
     weights_from: str = ""
+    processes: str = ""
     gpus: tuple[str, ...] | None = None
     settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def gpu_ids(self) -> list[str]:
+        return [gpu for gpu in self.gpus or () if gpu.isdigit()]
 
     def pairs(self, *left_out: str) -> list[tuple[str, str]]:
         """Everything chosen, as fields of a form or words of an address, but for the fields that a step shows itself."""
@@ -86,6 +94,7 @@ def draft_of(job: Job, defaults: dict[str, Any]) -> Draft:
         preset="own",
         weights=job.weights,
         weights_from=job.weights_from,
+        processes=str(job.processes) if job.processes > 1 else "",
         gpus=tuple(str(gpu) for gpu in job.gpus),
         settings=settings,
     )
@@ -95,19 +104,30 @@ def draft_of(job: Job, defaults: dict[str, Any]) -> Draft:
 def read_settings(draft: Draft, preset: dict[str, Any]) -> tuple[Hyperparameters | None, dict[str, str]]:
     """The complete settings, or None and what is allowed for each field that is out of range."""
     try:
-        return Hyperparameters.model_validate({**preset, **draft.settings}), {}
+        complete = Hyperparameters.model_validate({**preset, **draft.settings})
     except ValidationError as error:
         faults = {str(fault["loc"][0]) if fault["loc"] else "": fault["msg"] for fault in error.errors()}
         return None, {name: allowed(name) if name in KNOWN else f"{message}." for name, message in faults.items()}
+    if complete.accumulate > complete.batch_size:
+        return None, {"accumulate": f"Give {complete.batch_size} at most: a batch has no more crops to share out."}
+    return complete, {}
 
 
 def settings_faults(draft: Draft, network: NetworkChoice | None, weights: list[WeightsChoice]) -> dict[str, str]:
-    """What is wrong with the second step's fields, by field. `weights`: what the network can start from here."""
+    """What is wrong with the second step's fields but the name, by field. `weights`: what the network can start from here."""
     faults = {}
     if network is None or not network.available:
         faults["network"] = "Choose a network that can be trained on this machine."
     elif fault := _weights_fault(draft, weights):
         faults["weights"] = fault
+    if draft.processes and not (draft.processes.isascii() and draft.processes.isdigit() and 1 <= int(draft.processes) <= MOST_PROCESSES):
+        faults["processes"] = f"Give a whole number from 1 to {MOST_PROCESSES}."
+    return faults
+
+
+def split_faults(draft: Draft) -> dict[str, str]:
+    """What is wrong with the first step's fields, by field."""
+    faults = {}
     if not is_share(draft.validation):
         faults["validation"] = "Give a share between 1 and 99 %."
     if not draft.seed.isascii() or not draft.seed.isdigit() or int(draft.seed) > LARGEST_SEED:
@@ -129,16 +149,23 @@ def _weights_fault(draft: Draft, weights: list[WeightsChoice]) -> str:
 
 def allowed(name: str) -> str:
     """The range of a setting as a sentence, from the same schema that refuses what is outside."""
-    schema = Hyperparameters.model_json_schema()["properties"][name]
+    schema = SCHEMA[name]
     if "enum" in schema:
         return f"Choose one of: {', '.join(schema['enum'])}."
     if schema["type"] == "boolean":
         return "Choose on or off."
-    kind = "a whole number" if schema["type"] == "integer" else "a number"
+    return f"Give {'a whole number' if schema['type'] == 'integer' else 'a number'} {range_of(name)}."
+
+
+def range_of(name: str) -> str:
+    """The range of a number as words, such as “from 1 to 10000”; empty for what is chosen from a list."""
+    schema = SCHEMA[name]
+    if "enum" in schema or schema["type"] == "boolean":
+        return ""
     low = f"above {setting(schema['exclusiveMinimum'])} and up" if "exclusiveMinimum" in schema else f"from {setting(schema['minimum'])}"
     high = f"to below {setting(schema['exclusiveMaximum'])}" if "exclusiveMaximum" in schema else f"to {setting(schema['maximum'])}"
     multiple = f", a multiple of {schema['multipleOf']}" if "multipleOf" in schema else ""
-    return f"Give {kind} {low} {high}{multiple}."
+    return f"{low} {high}{multiple}"
 
 
 def name_fault(name: str, taken: set[str]) -> str:
@@ -158,7 +185,9 @@ def propose_name(dataset: str, taken: set[str]) -> str:
 
 
 def as_request(draft: Draft, network: NetworkChoice, complete: Hyperparameters) -> JobRequest:
-    """What the training API is asked for. The draft has been checked before."""
+    """What the training API is asked for. The draft has been checked before, but for its name."""
+    gpus = [int(gpu) for gpu in draft.gpu_ids]
+    alone = network.engine != "pytorch" or bool(gpus)  # there is nothing to choose
     return JobRequest(
         name=draft.name,
         dataset=draft.dataset,
@@ -167,7 +196,8 @@ def as_request(draft: Draft, network: NetworkChoice, complete: Hyperparameters) 
         backbone=network.backbone,
         weights=draft.weights or "from_scratch",
         weights_from=draft.weights_from,
-        gpus=[int(gpu) for gpu in draft.gpus or () if gpu.isdigit()],
+        gpus=gpus,
+        processes=1 if alone else int(draft.processes or 1),
         validation_share=float(draft.validation) / 100,
         seed=int(draft.seed),
         hyperparameters={name: value for name, value in complete.model_dump().items() if value != network.defaults[name]},

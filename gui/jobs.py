@@ -1,46 +1,66 @@
-"""Jobs: the list, and one job as it learns, live; stopping, resuming and deleting; what the browser follows while it runs."""
+"""Jobs: the list, and one job as it learns, live; stopping, resuming, deleting and bringing back; what the browser follows."""
 
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from contracts.job import JobView
-from gui import forms
-from gui.backend import Asks, Backend
+from contracts.job import Confusion, JobView
+from gui.answers import NetworkChoice
+from gui.backend import Asks, Backend, job_path
+from gui.figures import setting
 from gui.pages import classes_in_colour, page, path_to
 from gui.start import last_sheets
+from gui.verdict import matrix_of, one_class_only
 from gui.wizard import find
 
 router = APIRouter(prefix="/jobs", include_in_schema=False)
 LINES = 400
-"""Lines of the log on the page before the browser follows it."""
+"""Lines of the log that come with the page."""
 LAST_WORDS = 20
+A_PAGE = 50
+SHOWS = {"all": None, "running": True, "ended": False}
 
 
 @router.get("", name="jobs")
-async def jobs(request: Request, backend: Asks) -> HTMLResponse:
-    views = await backend.jobs()
-    return page(request, "jobs.html", {"views": views, "sheets": last_sheets(views)})
+async def jobs(request: Request, backend: Asks, search: str = "", show: str = "all", place: int = 1) -> HTMLResponse:
+    """A page of the jobs, newest first; `show` and `search` choose among them."""
+    first = (max(place, 1) - 1) * A_PAGE
+    views, total = await backend.find_jobs(search, SHOWS.get(show), offset=first, limit=A_PAGE)
+    words = [(name, value) for name, value in (("search", search), ("show", show)) if value not in ("", "all")]
+    context = {
+        "views": views,
+        "sheets": last_sheets(views),
+        "deleted": await backend.deleted_jobs(),
+        "search": search,
+        "show": show if show in SHOWS else "all",
+        "total": total,
+        "first": first,
+        "before": [*words, ("place", str(place - 1))] if first else None,
+        "after": [*words, ("place", str(max(place, 1) + 1))] if first + A_PAGE < total else None,
+    }
+    return page(request, "jobs.html", context)
 
 
 @router.get("/{name}", name="job")
 async def job(request: Request, backend: Asks, name: str) -> HTMLResponse:
     view = await backend.job(name)
-    networks = await backend.networks()
-    network = find(networks, f"{view.job.engine}/{view.job.network}/{view.job.backbone}")
-    lines = await backend.log(name, LINES)
-    classes = await _classes(backend, view)
+    network = find(await backend.networks(), f"{view.job.engine}/{view.job.network}/{view.job.backbone}")
+    confusion = await backend.confusion(name)
+    log = await backend.log_part(name, LINES)
+    classes = await classes_of(backend, view, confusion)
     context: dict[str, Any] = {
         "view": view,
         "network": network,
         "classes": classes,
         "live": {"status": view.status.model_dump(mode="json"), "classes": classes_in_colour(classes)},
-        "lines": lines,
-        "last_words": lines[-LAST_WORDS:],
+        "matrix": matrix_of(confusion),
+        "verdict": one_class_only(confusion, view.job, view.status.ended_already),
+        "log": log,
+        "last_words": log.lines[-LAST_WORDS:],
+        "settings": setting_rows(view, network),
         # A Waggle run has a learning rate for summed losses, which would teach an ordinary job nothing.
-        "again": forms.draft_of(view.job, network.defaults).pairs() if network and not view.job.waggle else [],
+        "again": network is not None and not (view.job.waggle or view.job.imported),
     }
     return page(request, "job.html", context)
 
@@ -60,42 +80,75 @@ async def resume(request: Request, backend: Asks, name: str) -> Response:
 
 @router.post("/{name}/delete", name="delete_job")
 async def delete(request: Request, backend: Asks, name: str) -> Response:
+    """To the list, which says until when it can be brought back."""
     await backend.delete_job(name)
+    return RedirectResponse(path_to(request, "jobs"), status_code=303)
+
+
+@router.post("/deleted/{id}/undo", name="undo_delete")
+async def undo_delete(request: Request, backend: Asks, id: str) -> Response:
+    view = await backend.undo_delete(id)
+    return RedirectResponse(path_to(request, "job", name=view.job.name), status_code=303)
+
+
+@router.post("/deleted/{id}/remove", name="delete_for_good")
+async def delete_for_good(request: Request, backend: Asks, id: str) -> Response:
+    await backend.delete_for_good(id)
     return RedirectResponse(path_to(request, "jobs"), status_code=303)
 
 
 @router.get("/{name}/events", name="job_events")
 async def events(request: Request, backend: Asks, name: str) -> Response:
-    return await _follow(request, backend, f"/v1/jobs/{quote(name, safe='')}/events")
+    """What happens from now on; from where it left off for a browser whose connection broke."""
+    last = request.headers.get("last-event-id")
+    return await _follow(backend, job_path(name, "events"), last, {} if last else {"from_now": "true"})
 
 
 @router.get("/{name}/log/stream", name="job_log_stream")
-async def log_stream(request: Request, backend: Asks, name: str) -> Response:
-    return await _follow(request, backend, f"/v1/jobs/{quote(name, safe='')}/log/stream")
+async def log_stream(request: Request, backend: Asks, name: str, after: str = "0") -> Response:
+    return await _follow(backend, job_path(name, "log", "stream"), request.headers.get("last-event-id"), {"after": after})
 
 
 @router.get("/{name}/log", name="job_log")
 async def log(backend: Asks, name: str) -> Response:
-    """The log as text, to save: its last ten thousand lines."""
-    return await backend.pass_on(f"/v1/jobs/{quote(name, safe='')}/log", params={"tail": "10000"})
+    """The whole log as a file, to save."""
+    return await backend.pass_on(job_path(name, "log", "file"))
+
+
+@router.get("/{name}/log/{part}", name="job_log_part")
+async def log_part(request: Request, backend: Asks, name: str, part: str) -> Response:
+    """A part of the log, or the lines that hold a word, for the script of the page."""
+    return await backend.relay(job_path(name, "log", part), request)
+
+
+@router.get("/{name}/usage", name="job_usage")
+async def usage(backend: Asks, name: str) -> Response:
+    return await backend.pass_on(job_path(name, "usage"))
 
 
 @router.get("/{name}/previews/{file}", name="preview")
 async def preview(backend: Asks, name: str, file: str) -> Response:
-    return await backend.pass_on(f"/v1/jobs/{quote(name, safe='')}/previews/{quote(file, safe='')}")
+    return await backend.pass_on(job_path(name, "previews", file))
 
 
-async def _follow(request: Request, backend: Backend, path: str) -> Response:
-    """Live events from where the browser left off: it says so in the header, or in `after` when a page comes back to the front."""
-    last = request.headers.get("last-event-id") or request.query_params.get("after")
-    answer = await backend.pass_on(path, last_event_id=last)
+async def _follow(backend: Backend, path: str, last: str | None, params: dict[str, str]) -> Response:
+    answer = await backend.pass_on(path, params=params, last_event_id=last)
     answer.headers["X-Accel-Buffering"] = "no"  # proxies would hold events back until a buffer is full
     return answer
 
 
-async def _classes(backend: Backend, view: JobView) -> list[str]:
-    """The job's classes in the order of their ids, which gives them their colours; from the scores where the dataset is gone."""
-    rows = await backend.datasets()
-    named = next((row.classes for row in rows if row.name == view.job.dataset), [])
+async def classes_of(backend: Backend, view: JobView, confusion: Confusion | None) -> list[str]:
+    """The job's classes in the order of their ids, which gives them their colours; before it has scored, the dataset's."""
     scored = next((list(epoch.iou_per_class) for epoch in view.status.history if epoch.iou_per_class), [])
-    return scored or named
+    if confusion or scored:
+        return confusion.classes if confusion else scored
+    return next((row.classes for row in await backend.datasets() if row.name == view.job.dataset), [])
+
+
+def setting_rows(view: JobView, network: NetworkChoice | None) -> list[dict[str, Any]]:
+    """Every hyper-parameter with what is usual for the network, those that differ from it first."""
+    rows = []
+    for name, value in view.job.hyperparameters.model_dump().items():
+        usual = setting(network.defaults[name]) if network else None
+        rows.append({"name": name, "value": setting(value), "usual": usual, "changed": usual is not None and usual != setting(value)})
+    return sorted(rows, key=lambda row: not row["changed"])

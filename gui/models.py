@@ -1,114 +1,117 @@
-"""Models: what has been published, its download, and trying one on a picture of one's own."""
+"""Models: what has been published, its card, its downloads; imported, retired, deleted and brought back."""
 
-import base64
-import io
+import asyncio
 from typing import Any
-from urllib.parse import quote
 
-import numpy as np
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
-from PIL import Image
-from starlette.datastructures import UploadFile
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from annotations.colours import class_colours
-from annotations.dataset import as_rgb
-from contracts.errors import Invalid, Problem
-from contracts.model import Model
-from gui.backend import Asks, Backend
-from gui.pages import page
+from contracts.errors import Problem
+from contracts.model import Comparison, PublishedModel
+from gui.backend import Asks, Backend, model_path
+from gui.pages import page, path_to
 from gui.start import last_sheets
+from runtimes import is_as_good
 
 router = APIRouter(prefix="/models", include_in_schema=False)
-LONGEST_SIDE = 2400
-"""Pictures are shown no larger than this; the figures are of the whole picture."""
 
 
 @router.get("", name="models")
 async def models(request: Request, backend: Asks) -> HTMLResponse:
-    return page(request, "models.html", {"models": await backend.models(), "sheets": last_sheets(await backend.jobs())})
+    return await _list(request, backend)
+
+
+@router.post("/import", name="import_model")
+async def import_model(request: Request, backend: Asks) -> Response:
+    """To the model, or to the job that converts it; a zip that is refused is answered beside the form."""
+    try:
+        name, ready = await backend.import_model(request)
+    except Problem as problem:
+        return await _list(request, backend, problem)
+    return RedirectResponse(path_to(request, "model" if ready else "job", name=name), status_code=303)
+
+
+@router.post("/deleted/{id}/undo", name="undo_delete_model")
+async def undo_delete(request: Request, backend: Asks, id: str) -> Response:
+    found = await backend.undo_delete_model(id)
+    return RedirectResponse(path_to(request, "model", name=found.name), status_code=303)
+
+
+@router.post("/deleted/{id}/remove", name="delete_model_for_good")
+async def delete_for_good(request: Request, backend: Asks, id: str) -> Response:
+    await backend.delete_model_for_good(id)
+    return RedirectResponse(path_to(request, "models"), status_code=303)
 
 
 @router.get("/{name}", name="model")
 async def model(request: Request, backend: Asks, name: str) -> HTMLResponse:
     found = await backend.model(name)
-    return page(request, "model.html", {"model": found, "sheets": last_sheets(await backend.jobs())})
+    views, runtime = await asyncio.gather(backend.jobs([found.job]), _runtime(backend, found))
+    context = {
+        "model": found,
+        "runtime": runtime,
+        "quickest": quickest(found),
+        "sheet": last_sheets(views).get(found.job, ""),
+        "url": str(request.url_for("predict", name=name)),
+    }
+    return page(request, "model.html", context)
+
+
+@router.post("/{name}/retire", name="retire_model")
+async def retire(request: Request, backend: Asks, name: str) -> Response:
+    await backend.change_model(name, "retire")
+    return RedirectResponse(path_to(request, "model", name=name), status_code=303)
+
+
+@router.post("/{name}/publish", name="publish_model")
+async def publish(request: Request, backend: Asks, name: str) -> Response:
+    await backend.change_model(name, "publish")
+    return RedirectResponse(path_to(request, "model", name=name), status_code=303)
+
+
+@router.post("/{name}/delete", name="delete_model")
+async def delete(request: Request, backend: Asks, name: str) -> Response:
+    """To the list, which says until when it can be brought back."""
+    await backend.delete_model(name)
+    return RedirectResponse(path_to(request, "models"), status_code=303)
 
 
 @router.get("/{name}/download", name="download")
 async def download(backend: Asks, name: str) -> Response:
-    return await backend.pass_on(f"/v1/models/{quote(name, safe='')}/download")
+    return await backend.pass_on(model_path(name, "download"))
 
 
-@router.post("/{name}/predict", name="predict")
-async def predict(request: Request, backend: Asks, name: str) -> Response:
-    """The inference API's own answer, for programs that know the pages' address alone."""
-    return await backend.pass_on_predict(name, request)
+@router.get("/{name}/model.onnx", name="download_onnx")
+async def download_onnx(backend: Asks, name: str) -> Response:
+    return await backend.pass_on(model_path(name, "model.onnx"))
 
 
-@router.get("/{name}/try", name="try_model")
-async def choose_picture(request: Request, backend: Asks, name: str) -> HTMLResponse:
-    return await _try_page(request, backend, await backend.model(name))
+@router.get("/{name}/example", name="example")
+async def example(backend: Asks, name: str) -> Response:
+    """A validation picture as the model sees it."""
+    return await backend.pass_on(model_path(name, "example"))
 
 
-@router.post("/{name}/try", name="try_picture")
-async def try_picture(request: Request, backend: Asks, name: str) -> HTMLResponse:
-    """The same page with its answer; the picture is kept nowhere."""
-    found = await backend.model(name)
+def quickest(model: PublishedModel) -> Comparison | None:
+    """The quickest kind of numbers that a model is served in by itself, as measured when it was published."""
+    measured = [row for row in model.comparisons if row.seconds and is_as_good(row)]
+    return min(measured, key=lambda row: row.seconds or 0, default=None)
+
+
+async def _runtime(backend: Backend, model: PublishedModel) -> str:
+    """What answers for a model now; empty where it was not loaded yet or is not served."""
     try:
-        async with request.form(max_files=1) as form:
-            seen = await see(backend, found, form.get("picture"))
-    except Problem as problem:
-        return await _try_page(request, backend, found, problem=problem, status=problem.status)
-    return await _try_page(request, backend, found, seen=seen)
+        return (await backend.served_model(model.name)).runtime or ""
+    except Problem:
+        return ""
 
 
-async def see(backend: Backend, model: Model, upload: Any) -> dict[str, Any]:
-    """What the model sees in an uploaded picture: picture and overlay as data URLs, and the classes in figures."""
-    if not isinstance(upload, UploadFile) or not upload.filename:
-        raise Invalid("No picture was chosen.", "Choose a picture file, then ask again.")
-    content = await upload.read()
-    segments = await backend.predict_segments(model.name, content, upload.filename)
-    mask = await backend.predict_mask(model.name, content, upload.filename)
-    return {
-        "file": upload.filename,
-        "width": segments.width,
-        "height": segments.height,
-        "picture": shown_picture(content),
-        "overlay": shown_mask(mask, len(model.classes)),
-        "shares": {row.name: row for row in segments.classes},
-        "regions": len(segments.segments),
+async def _list(request: Request, backend: Backend, problem: Problem | None = None) -> HTMLResponse:
+    found, deleted = await asyncio.gather(backend.models(), backend.deleted_models())
+    context: dict[str, Any] = {
+        "models": found,
+        "speeds": {model.name: quickest(model) for model in found},
+        "deleted": deleted,
+        "problem": problem,
     }
-
-
-def shown_picture(content: bytes) -> str:
-    """Any picture as one that every browser shows, upright, as a data URL."""
-    with Image.open(io.BytesIO(content)) as opened:
-        picture = as_rgb(opened)
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    return _data_url(picture, "JPEG", quality=90)
-
-
-def shown_mask(mask: bytes, classes: int) -> str:
-    """A mask of class ids in the classes' colours, the background left clear, as a data URL."""
-    with Image.open(io.BytesIO(mask)) as opened:
-        opened.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.NEAREST)
-        ids = np.asarray(opened)
-    table = np.zeros((256, 4), np.uint8)
-    table[1:classes, :3] = class_colours(classes)[1:]
-    table[1:classes, 3] = 255
-    return _data_url(Image.fromarray(table[ids]), "PNG")
-
-
-def _data_url(picture: Image.Image, kind: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-async def _try_page(
-    request: Request, backend: Backend, model: Model, seen: dict[str, Any] | None = None, problem: Problem | None = None, status: int = 200
-) -> HTMLResponse:
-    url = request.app.state.settings.inference_api_url
-    context = {"model": model, "models": await backend.models(), "seen": seen, "problem": problem, "url": url}
-    return page(request, "try.html", context, status)
+    return page(request, "models.html", context, problem.status if problem else 200)

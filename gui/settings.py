@@ -10,5 +10,11 @@ class Settings(BaseSettings):
     gui_port: int = 4200
     docker_sdk_api_url: str = "http://127.0.0.1:4222"
     inference_api_url: str = "http://127.0.0.1:4343"
+    docker_sdk_api_shown_url: str = ""
+    """Where people and programs reach docker_sdk_api, for commands to copy; where not given, as the pages do."""
     root_path: str = ""
     """Path under which a reverse proxy shows the pages, such as /maskwright."""
+
+    @property
+    def shown_url(self) -> str:
+        return self.docker_sdk_api_shown_url or self.docker_sdk_api_url

@@ -1,5 +1,6 @@
-"""Where everything stands at a glance, and the machine it stands on."""
+"""Where everything stands at a glance: what runs and what ran, the last models, the datasets, the machine."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,18 +12,22 @@ from gui.pages import page
 
 router = APIRouter(include_in_schema=False)
 SHOWN = 6
+ENDED = 3
 
 
 @router.get("/", name="start")
 async def start(request: Request, backend: Asks) -> HTMLResponse:
-    jobs = await backend.jobs()
+    alive, ended, models, datasets, machine = await asyncio.gather(
+        backend.jobs(running=True), backend.jobs(running=False, limit=ENDED), backend.models(SHOWN), backend.datasets(), backend.machine()
+    )
     context: dict[str, Any] = {
-        "running": [view for view in jobs if not view.status.ended_already],
-        "ended": [view for view in jobs if view.status.ended_already][:3],
-        "models": (await backend.models())[:SHOWN],
-        "datasets": (await backend.datasets())[:SHOWN],
-        "machine": await backend.machine(),
-        "sheets": last_sheets(jobs),
+        "running": [view for view in alive if view.status.state != "starting"],
+        "waiting": [view for view in alive if view.status.state == "starting"],
+        "ended": ended,
+        "models": models,
+        "datasets": datasets[:SHOWN],
+        "more_datasets": len(datasets) - SHOWN,
+        "machine": machine,
     }
     return page(request, "start.html", context)
 
@@ -31,11 +36,6 @@ async def start(request: Request, backend: Asks) -> HTMLResponse:
 async def health() -> dict[str, str]:
     """Not a page: the gui is well even where the services behind it are not."""
     return {"status": "ok"}
-
-
-@router.get("/machine", name="machine")
-async def machine(request: Request, backend: Asks) -> HTMLResponse:
-    return page(request, "machine.html", {"machine": await backend.machine()})
 
 
 def last_sheets(jobs: list[JobView]) -> dict[str, str]:

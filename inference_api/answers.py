@@ -1,6 +1,7 @@
 """What can be asked for, and the answer made from it: one file per request, small ones in memory, large ones on the disk."""
 
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
@@ -19,9 +20,11 @@ from inference_api.png import write_png
 from inference_api.regions import SMALLEST, find_regions, list_coco, list_segments, list_shares
 from inference_api.store import LoadedModel
 
-Answer = Literal["mask", "overlay", "confidence", "segments", "coco", "shares"]
+Answer = Literal["mask", "overlay", "confidence", "segments", "coco", "shares", "all"]
 DRAWN = ("mask", "overlay", "confidence")
-"""Answers that are PNGs; the others are JSON."""
+"""Answers that are PNGs; the others are JSON, and `all` is a zip."""
+PACKED: tuple[Answer, ...] = ("mask", "confidence")
+"""Those that are in that zip."""
 IN_MEMORY = 2**24
 """Bytes of an answer; what is larger is put on the disk on its way."""
 ROWS_OF = 2**20
@@ -38,7 +41,8 @@ class Wish(BaseModel):
         Field(
             description="mask: PNG whose pixel value is the class id, with the classes' colours as palette; overlay: PNG of the picture "
             "under its classes; confidence: PNG, grey, 255 = certain; segments: JSON with outlines; coco: JSON as COCO's, with "
-            "run lengths; shares: JSON with how much each class covers. Without it the header Accept decides: application/json is "
+            "run lengths; shares: JSON with how much each class covers; all: zip of mask.png, confidence.png and segments.json, of one "
+            "reading. Without it the header Accept decides: application/json is "
             "segments, everything else mask.",
             examples=["mask"],
         ),
@@ -76,6 +80,9 @@ def answer_to(loaded: LoadedModel, picture: Image.Image, name: str, wish: Wish, 
     if answer in DRAWN:
         draw(file, answer, reading, pixels, loaded.model)
         return Made(file, "image/png")
+    if answer == "all":
+        _pack(file, reading, pixels, loaded.model, wish)
+        return Made(file, "application/zip")
     file.write(json.dumps(list_answer(answer, reading, loaded.model, wish)).encode())
     return Made(file, "application/json")
 
@@ -99,6 +106,14 @@ def see(
     reading = loaded.read(uploaded.pixels, uploaded.size, kept, wish.short_side)
     _clear(reading, allowed, wish)
     return reading, uploaded.pixels
+
+
+def _pack(file: BinaryIO, reading: Reading, pixels: Picture, model: Model, wish: Wish) -> None:
+    with zipfile.ZipFile(file, "w") as archive:  # PNGs are packed already
+        for drawn in PACKED:
+            with archive.open(f"{drawn}.png", "w", force_zip64=True) as entry:
+                draw(cast(BinaryIO, entry), drawn, reading, pixels, model)
+        archive.writestr("segments.json", json.dumps(list_answer("segments", reading, model, wish)))
 
 
 def list_answer(answer: Answer, reading: Reading, model: Model, wish: Wish) -> dict[str, Any]:

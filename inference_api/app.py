@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.errors import Busy, Invalid, NotFound, Problem, TooLarge
+from contracts.origins import AllowedOrigins
 from inference_api.batches import Batches
 from inference_api.metrics import Counted, Metrics
 from inference_api.routes import batches, machine, models, original, predict
@@ -42,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.routes)
     app.add_middleware(BodyLimit, most=settings.largest_upload)
     app.add_middleware(Counted, metrics=app.state.metrics)
+    app.add_middleware(AllowedOrigins, origins=settings.allowed_origins)
 
     @app.exception_handler(Problem)
     async def say(request: Request, problem: Problem) -> JSONResponse:

@@ -12,7 +12,7 @@ import numpy as np
 from annotations.untrusted import shown
 from annotations.whole_picture import Normalisation, Picture, Reading, read_whole_picture
 from contracts.errors import Broken, NotFound, Problem
-from contracts.model import MODEL_FILE, Model, read_model
+from contracts.model import MODEL_FILE, RETIRED_FILE, Model, read_model
 from inference_api.predictors import Predictor, load_predictor
 from inference_api.turns import heed
 from runtimes import GRAPHS
@@ -80,7 +80,7 @@ class Store:
         for path in self.checkpoints.iterdir():
             # A model whose file was damaged must not hide the others: who asks for it by name is told.
             with suppress(FileNotFoundError, NotADirectoryError, ValueError):
-                if not path.name.startswith("."):
+                if not path.name.startswith(".") and not (path / RETIRED_FILE).exists():
                     found.append(read_model(path / "model"))
         return sorted(found, key=lambda model: model.created, reverse=True)
 
@@ -98,7 +98,7 @@ class Store:
     def load(self, name: str, again: bool = False) -> LoadedModel:
         """A model ready to answer; `again`: read from its folder even if it is loaded. Raises NotFound."""
         loaded = self._loaded.get(name)
-        if loaded is not None and not again:
+        if loaded is not None and not again and not self._is_retired(name):
             if self._is_current(name, loaded):
                 return self._keep(name, loaded)
             if self._loading.locked():  # another caller brings what was published anew; until then the former answers
@@ -147,9 +147,14 @@ class Store:
             return (self.checkpoints / name / ".model.old").exists()
         return False
 
+    def _is_retired(self, name: str) -> bool:
+        with suppress(OSError, ValueError):  # no folder can have this name
+            return (self.checkpoints / name / RETIRED_FILE).exists()
+        return False
+
     def _published(self, name: str) -> int | None:
         with suppress(OSError, ValueError):
-            return (self.checkpoints / name / "model" / MODEL_FILE).stat().st_mtime_ns
+            return None if self._is_retired(name) else (self.checkpoints / name / "model" / MODEL_FILE).stat().st_mtime_ns
         return None
 
     def folder(self, name: str) -> Path:
@@ -159,6 +164,8 @@ class Store:
         if not named or not (folder / MODEL_FILE).is_file():
             known = ", ".join(model.name for model in self.models()[:5]) or "none yet"
             raise NotFound(f"There is no model “{shown(name)}”.", f"A model is there once its job has finished. There are: {known}.")
+        if self._is_retired(name):
+            raise NotFound(f"The model “{shown(name)}” was retired.", "Publish it again on its page, or ask another model.")
         return folder
 
 

@@ -29,9 +29,9 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromi
 
 
 @contextmanager
-def services(home: Path) -> Iterator[str]:
+def services(home: Path, ports: dict[str, str] | None = None) -> Iterator[str]:
     """The pages' address, of services that run over a folder of their own and are ended as Ctrl-C ends them."""
-    ports = {name: str(_free_port()) for name in ("SDK_PORT", "INFERENCE_PORT", "GUI_PORT")}
+    ports = ports or free_ports()
     folders = {"DATASETS": str(home / "datasets"), "CHECKPOINTS": str(home / "checkpoints"), "TASK_PYTHON": sys.executable}
     up = subprocess.Popen([sys.executable, "-m", "cli", "up"], cwd=ROOT, env={**os.environ, **ports, **folders})
     url = f"http://127.0.0.1:{ports['GUI_PORT']}"
@@ -44,6 +44,11 @@ def services(home: Path) -> Iterator[str]:
         up.wait(timeout=60)
     assert up.returncode == 0
     assert not _answers(url)
+
+
+def free_ports() -> dict[str, str]:
+    """Settings for services that may be started again at the same addresses."""
+    return {name: str(_free_port()) for name in ("SDK_PORT", "INFERENCE_PORT", "GUI_PORT")}
 
 
 def _free_port() -> int:

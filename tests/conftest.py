@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 import hypothesis
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from PIL import Image
 
 from docker_sdk_api import app as sdk
 from docker_sdk_api.settings import Settings as SdkSettings
+from gui import app as pages
+from gui.backend import Backend
+from gui.settings import Settings as GuiSettings
 from inference_api import app as inference
 from inference_api.settings import Settings as InferenceSettings
 
@@ -93,6 +97,17 @@ def inference_app(settings: SdkSettings) -> FastAPI:
 @pytest.fixture
 def inference_api(inference_app: FastAPI) -> Iterator[TestClient]:
     with TestClient(inference_app) as client:
+        yield client
+
+
+@pytest.fixture
+def gui(api: TestClient, sdk_app: FastAPI, inference_app: FastAPI) -> Iterator[TestClient]:
+    """The pages over the real two services, all in process."""
+
+    def client_of(app: FastAPI) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in-process")
+
+    with TestClient(pages.create_app(GuiSettings(), Backend(client_of(sdk_app), client_of(inference_app)))) as client:
         yield client
 
 

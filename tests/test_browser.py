@@ -47,7 +47,7 @@ def test_clicking_through_the_wizard_to_an_overlay(page: Page, address: str, tmp
     start(page, "plates", "pytorch/unet/resnet18", "clicked", **small)
     expect(page.get_by_role("heading", name="clicked")).to_be_visible()
     expect(page.get_by_text("finished").first).to_be_visible(timeout=180_000)  # no reload: the page follows the job
-    expect(page.locator("[data-curves] .js-line").first).to_be_visible()  # drawn live, by Plotly
+    expect(page.locator("[data-curves] svg.chart [data-line=mIoU]").first).to_be_visible()  # drawn live
     expect(page.get_by_text("epoch 2 of 2").first).to_be_visible()
     assert page.locator("img[src*='previews/epoch-0002']").count() >= 1
 

@@ -2,32 +2,27 @@
 
 import io
 import os
-import socket
-import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from docker_sdk_api.gpus import BUILDS
+from docker_sdk_api.launchers.container import IMAGES
 from tests.clicks import chromium, needs_chromium, press, start, watched_page
-from tests.conftest import wait_for
+from tests.conftest import ROOT, wait_for
+from tests.deployed import BUILD_DEADLINE, DEADLINE, SMALL, Deployment, build, deployed, run
 from tests.engine import BASE_IMAGE, compose, engine, image
 from tests.test_waggle import draw_clouds
 
-ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "datasets" / "dummy_dataset" / "images" / "plate_00.png"
-BUILD_DEADLINE = 1200.0
-DEADLINE = 120.0
 MEGABYTE = 2**20
-SOMEBODY = (1234, 1235)
-"""User and group of the checkpoints folder where the tests run as root, and could make files of anybody."""
-SMALL = {"epochs": 1, "batch_size": 2, "crop": 64, "short_side": 64, "crops_per_picture": 1, "workers": 0}
+GPU_IMAGES = "MASKWRIGHT_TEST_GPU_IMAGES"
+"""Set to 1, the images for GPUs are built and looked into too: 10 GB."""
 WISHES = {
     "majority": {"network": "majority", "backbone": "none"},
     "pytorch": {"network": "unet", "backbone": "resnet18", "hyperparameters": SMALL},
@@ -45,40 +40,7 @@ BUDGETS = {
 pytestmark = pytest.mark.slow
 
 
-@dataclass
-class Running:
-    """The product, up on ports of its own, with a checkpoints folder of its own."""
-
-    gui: httpx.Client
-    sdk: httpx.Client
-    inference: httpx.Client
-    checkpoints: Path
-    client: "docker.DockerClient"
-
-
-def run(*command: str, seconds: float = DEADLINE, **environment: str) -> str:
-    """What a command printed. Fails with it where the command fails."""
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=seconds, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(client: httpx.Client, path: str) -> bool:
-    try:
-        return client.get(path).is_success
-    except httpx.TransportError:
-        return False
-
-
-@pytest.mark.parametrize("arch", ["cpu", "cpu_mkl"])
+@pytest.mark.parametrize("arch", ["cpu", "cpu_mkl", "gpu", "gpu_mkl"])
 def test_the_compose_files_are_valid_and_agree_on_the_images(arch: str) -> None:
     services = run(*compose(), "-f", f"run/run_{arch}.yml", "config")
     builds = run(*compose(), "-f", f"build/build_{arch}.yml", "config")
@@ -89,36 +51,16 @@ def test_the_compose_files_are_valid_and_agree_on_the_images(arch: str) -> None:
 
 @pytest.fixture(scope="module")
 def images() -> Iterator["docker.DockerClient"]:
-    """The images of the services and of both engines, built from the tree as it is."""
-    command = compose()
     with engine() as client:
         image(client)
-        run(*command, "-f", "build/build_cpu.yml", "build", seconds=BUILD_DEADLINE)
+        build()
         yield client
 
 
 @pytest.fixture(scope="module")
-def running(images: "docker.DockerClient", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    checkpoints = tmp_path_factory.mktemp("checkpoints")
-    if os.getuid() == 0:
-        os.chown(checkpoints, *SOMEBODY)
-    ports = {"GUI_PORT": str(free_port()), "SDK_PORT": str(free_port()), "INFERENCE_PORT": str(free_port())}
-    environment = {**ports, "CHECKPOINTS": str(checkpoints), "DATASETS": str(ROOT / "datasets")}
-    command = [*compose(), "-p", f"maskwright-test-{uuid.uuid4().hex[:8]}", "-f", "run/run_cpu.yml"]
-    clients = [httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) for port in ports.values()]
-    try:
-        run(*command, "up", "-d", **environment)
-        wait_for(lambda: all(map(answers, clients, ("/", "/v1/health", "/v1/health"))), DEADLINE)
-        yield Running(*clients, checkpoints, images)
-    finally:
-        print(logs(command, environment))
-        run(*command, "down", "-v", **environment)
-        for client in clients:
-            client.close()
-
-
-def logs(command: list[str], environment: dict[str, str]) -> str:
-    return run(*command, "logs", "--no-color", **environment)
+def running(images: "docker.DockerClient", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with deployed(images, tmp_path_factory.mktemp("checkpoints")) as product:
+        yield product
 
 
 @pytest.mark.timeout(BUILD_DEADLINE)
@@ -132,13 +74,18 @@ def test_the_images_are_as_small_as_promised(images: "docker.DockerClient") -> N
 
 @pytest.mark.timeout(BUILD_DEADLINE)
 @pytest.mark.parametrize("trainer", WISHES)
-def test_from_start_to_mask_in_containers(running: Running, trainer: str) -> None:
+def test_from_start_to_mask_in_containers(running: Deployment, trainer: str) -> None:
     name = f"docker-{uuid.uuid4().hex[:8]}"
     started = running.sdk.post("/v1/jobs", json={"name": name, "dataset": "dummy_dataset", "engine": trainer, **WISHES[trainer]})
     assert started.status_code == 201, started.text
     container = running.client.containers.get(f"maskwright-{name}")
     try:
-        assert container.attrs["HostConfig"]["NetworkMode"] == "none"
+        asked = container.attrs["HostConfig"]
+        assert (asked["NetworkMode"], asked["CapDrop"], asked["Init"], asked["ShmSize"]) == ("none", ["ALL"], True, 2 * 2**30)
+        assert asked["SecurityOpt"] == ["no-new-privileges"]
+        mounts = {mount["Destination"]: mount["RW"] for mount in container.attrs["Mounts"]}
+        assert mounts.pop(f"/checkpoints/{name}") is True
+        assert mounts == {"/datasets/dummy_dataset": False}
 
         with running.sdk.stream("GET", f"/v1/jobs/{name}/events") as events:
             assert "event: end" in list(events.iter_lines())
@@ -159,17 +106,54 @@ def test_from_start_to_mask_in_containers(running: Running, trainer: str) -> Non
             assert answer.size == picture.size
             assert max(value for _, value in answer.getcolors() or []) < len(classes(running))
 
-        wait_for(lambda: running.sdk.delete(f"/v1/jobs/{name}").status_code == 204)  # once its container is gone
+        wait_for(lambda: running.sdk.delete(f"/v1/jobs/{name}").is_success)  # once its container is gone
         assert running.client.containers.list(all=True, filters={"label": f"maskwright.job={name}"}) == []
     finally:
         for left in running.client.containers.list(all=True, filters={"label": f"maskwright.job={name}"}):
             left.remove(force=True)
 
 
+@pytest.mark.timeout(BUILD_DEADLINE)
+def test_the_images_with_mkl_train_too(images: "docker.DockerClient", tmp_path: Path) -> None:
+    run(*compose(), "-f", "build/build_cpu_mkl.yml", "build", "gluon", seconds=BUILD_DEADLINE)
+    with deployed(images, tmp_path, arch="cpu_mkl") as product:
+        product.start("first", engine="gluon", **WISHES["gluon"])
+        assert images.containers.get("maskwright-first").attrs["Config"]["Image"].endswith("_cpu_mkl")
+        assert product.wait_for_state("first", "finished", "failed")["state"] == "finished"
+        assert product.inference.post("/v1/models/first/predict", files={"picture": ("plate.png", PICTURE.read_bytes())}).is_success
+
+
+@pytest.mark.skipif(os.environ.get(GPU_IMAGES) != "1", reason=f"the images for GPUs take 10 GB: {GPU_IMAGES}=1 builds them")
+@pytest.mark.timeout(2 * BUILD_DEADLINE)
+@pytest.mark.parametrize("arch", ["gpu", "gpu_mkl"])
+def test_the_images_for_gpus_import_their_framework_with_cuda_and_know_the_gpus_that_they_are_said_to(arch: str) -> None:
+    """No GPU is needed: neither to build them nor to import them."""
+    with engine() as client:
+        image(client)
+        run(*compose(), "-f", f"build/build_{arch}.yml", "build", "pytorch", "gluon", seconds=2 * BUILD_DEADLINE)
+        loaded = "print(*sorted({row.split()[-1].rsplit('/')[-1] for row in open('/proc/self/maps') if '/nvidia/' in row}))"
+
+        def printed(name: str, program: str) -> list[str]:
+            done: bytes = client.containers.run(name, ["-c", f"{program}; {loaded}"], network_mode="none", user="1234:1234", remove=True)
+            return done.decode().splitlines()
+
+        torch = printed(f"{IMAGES['pytorch']}_gpu", "import torch; print(torch.version.cuda); print(torch._C._cuda_getArchFlags())")
+        assert torch[0].startswith("13.")
+        codes = [code.removeprefix("sm_") for code in torch[1].split()]
+        assert tuple(f"{code[:-1]}.{code[-1]}" for code in codes) == BUILDS["pytorch"].code_for
+        assert {"libcudart.so.13", "libcudnn.so.9", "libnccl.so.2"} <= set(torch[2].split())
+
+        features = "print(*(row.name for row in mxnet.runtime.feature_list() if row.enabled))"
+        program = f"import mxnet, gluoncv; {features}; print(mxnet.nd.ones(3).sum())"  # computes on the CPU all the same
+        mxnet = printed(f"{IMAGES['gluon']}_{arch}", program)
+        assert {"CUDA", "CUDNN", "NCCL"} <= set(mxnet[0].split())
+        assert {"libcudart.so.11.0", "libcudnn.so.8", "libcublas.so.11"} <= set(mxnet[-1].split())
+
+
 @needs_chromium
 @pytest.mark.timeout(BUILD_DEADLINE)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Playwright's driver
-def test_the_wizard_starts_a_container_and_its_page_follows_it(running: Running) -> None:
+def test_the_wizard_starts_a_container_and_its_page_follows_it(running: Deployment) -> None:
     name = f"docker-{uuid.uuid4().hex[:8]}"
     with chromium() as browser, watched_page(browser, str(running.gui.base_url)) as page:
         start(page, "dummy_dataset", "pytorch/unet/resnet18", name, **SMALL)
@@ -181,16 +165,16 @@ def test_the_wizard_starts_a_container_and_its_page_follows_it(running: Running)
         overlay = page.locator("#answer img.over").first
         expect(overlay).to_be_visible(timeout=60_000)
         assert overlay.evaluate("image => image.naturalWidth") == 256
-    wait_for(lambda: running.sdk.delete(f"/v1/jobs/{name}").status_code == 204)
+    wait_for(lambda: running.sdk.delete(f"/v1/jobs/{name}").is_success)
 
 
-def classes(running: Running) -> list[str]:
+def classes(running: Deployment) -> list[str]:
     names: list[str] = running.sdk.get("/v1/datasets/dummy_dataset").json()["classes"]
     return names
 
 
 @pytest.mark.timeout(BUILD_DEADLINE)
-def test_the_services_hold_no_more_rights_than_they_need(running: Running) -> None:
+def test_the_services_hold_no_more_rights_than_they_need(running: Deployment) -> None:
     for service in ("docker_sdk_api", "gui", "inference_api"):
         (container,) = running.client.containers.list(
             filters={"label": f"com.docker.compose.service={service}", "ancestor": f"maskwright_{service}"}

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import uuid
@@ -85,6 +86,48 @@ def test_a_task_runs_to_its_end(place: Place) -> None:
 
 def test_an_exit_code_is_told(place: Place) -> None:
     assert place.run("raise SystemExit(3)")[0] == Pulse(alive=False, exit_code=3)
+
+
+def test_a_task_writes_its_folder_though_it_may_only_read_those_around_and_inside_it(place: Place) -> None:
+    (place.checkpoints / "earlier").mkdir()
+    (place.checkpoints / "earlier" / "weights").write_text("earlier")
+    program = "import pathlib; at = pathlib.Path(); print((at / '../earlier/weights').read_text()); (at / 'made').write_text('x')"
+    task = place.task(program)
+    (task.folder / "artefact").mkdir()
+    task.read_only.extend([place.checkpoints, task.folder / "artefact"])
+    place.launched.append(task.job_id)
+    place.launcher.launch(task)
+    assert place.ended(task) == Pulse(alive=False, exit_code=0)
+    assert list(place.launcher.logs(task.job_id)) == ["earlier"]
+    assert (task.folder / "made").read_text() == "x"
+
+
+ANSWERING = """
+import os, socketserver
+class Answer(socketserver.BaseRequestHandler):
+    def handle(self): self.request.sendall(b"here")
+host, port = os.environ["LISTEN"].split(":")
+socketserver.TCPServer((host, int(port)), Answer).serve_forever()
+"""
+
+
+def test_a_task_is_asked_at_its_port_which_no_other_can_have(place: Place) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    place.launch(ANSWERING, port=port)
+    wait_for(lambda: asked(port) == b"here")
+    assert port in place.launcher.used_ports()
+    with pytest.raises(Taken, match="port"):
+        place.launcher.launch(place.task(NAPPING, port=port))
+
+
+def asked(port: int) -> bytes:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            return connection.recv(4)
+    except OSError:
+        return b""
 
 
 def test_everything_printed_is_in_the_log_in_its_order(place: Place) -> None:
@@ -206,6 +249,19 @@ def test_a_launcher_made_anew_knows_what_runs_and_what_ended(place: Place) -> No
     assert place.launcher.running() == {running.job_id}
     place.launcher.stop(running.job_id, grace=0)
     assert place.launcher.running() == set()
+
+
+def test_what_a_running_task_takes_is_told_and_of_an_ended_one_nothing(place: Place) -> None:
+    program = "import time; held = bytearray(50_000_000); [None for _ in range(3_000_000)]; print('ready', flush=True); time.sleep(600)"
+    task = place.launch(program)
+    wait_for(lambda: "ready" in list(place.launcher.logs(task.job_id)))
+    usage = place.launcher.usage(task.job_id)
+    assert usage is not None
+    assert usage.memory_bytes > 50_000_000
+    assert usage.cpu_seconds > 0.01
+    place.launcher.stop(task.job_id, grace=1)
+    assert place.launcher.usage(task.job_id) is None
+    assert place.launcher.usage("nobody") is None
 
 
 def test_two_tasks_cannot_have_one_name(place: Place) -> None:

@@ -370,7 +370,7 @@ PUBLISH = """
 import sys
 from pathlib import Path
 from training_api.engines import gluon
-network = gluon.FastSCNN(7, height=64, width=64, aux=True)
+network = gluon.RECIPES["fastscnn", "fastscnn"].make(7, height=64, width=64, aux=True)
 network.initialize(gluon.mx.init.Constant(0.25))
 network(gluon.mx.nd.zeros((1, 3, 64, 64)))
 network.save_parameters(sys.argv[1])

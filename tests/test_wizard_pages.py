@@ -2,7 +2,11 @@
 
 import html
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +16,17 @@ from fastapi.testclient import TestClient
 
 from contracts.events import now
 from contracts.hyperparameters import Hyperparameters
-from contracts.job import Job
+from contracts.job import Job, JobStatus, JobView
 from contracts.job_folder import JobFolder
-from contracts.networks import CATALOGUE
+from contracts.networks import CATALOGUE, ENGINES
 from docker_sdk_api.settings import Settings as SdkSettings
 from gui.answers import Gpu, Machine, NetworkChoice
 from gui.app import create_app
 from gui.backend import Backend
-from gui.choice import chosen_gpus
-from gui.estimate import step_seconds
+from gui.choice import chosen_gpus, users_of
 from gui.forms import Draft, draft_of, read_draft
 from gui.settings import Settings
+from tests.conftest import ROOT, draw_dataset, wait_for
 from tests.test_gui_pages import client_of, text_of
 
 UNET, MAJORITY = "pytorch/unet/resnet18", "majority/majority/none"
@@ -40,10 +44,16 @@ def field_of(page: str, name: str) -> str:
     return page.split(f'id="set-{name}"')[1].split("</div>")[0]
 
 
-def machine(*free: int, cores: int = 2, bfloat16: bool = False) -> Machine:
+def hidden_fields(page: str) -> list[tuple[str, str]]:
+    """What the step's form carries on besides what it asks."""
+    fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page)
+    return [(html.unescape(name), html.unescape(value)) for name, value in fields]
+
+
+def machine(*free: int) -> Machine:
     gpus = [Gpu(id=number, name="GPU", memory_total=80, memory_free=memory) for number, memory in enumerate(free)]
     facts = {"processor": "", "memory_total": 1, "memory_free": 1, "disk_free": 1, "engines": [], "launcher": "process", "version": ""}
-    return Machine(cores=cores, bfloat16=bfloat16, gpus=gpus, **facts)
+    return Machine(cores=2, gpus=gpus, **facts)
 
 
 def test_every_network_is_offered_once_the_recommended_one_first_with_its_reason(pages: TestClient):
@@ -97,12 +107,12 @@ def test_a_value_that_was_typed_stays_even_where_it_equals_the_networks_own(page
     sent = dict(re.findall(r'name="(set\.\w+)" value="([^"]*)"', page))
     assert (sent["set.crop"], sent["set.epochs"]) == ("128", "3")
     assert "crop=" not in page.split("maskwright train")[1].split("</pre>")[0], "the command line's own default is the same"
-    back = re.search(r'class="button" href="([^"]+)" data-back', page)
-    assert back
-    address = html.unescape(back[1])
-    assert "set.crop=128" in address
-    assert "short_side" not in address, "what was not changed follows the recommendation"
-    assert "Back to the recommended values" in text_of(pages.get(address))
+    before = pages.get("/train/hyperparameters", params=hidden_fields(page))
+    assert 'value="128"' in field_of(before.text, "crop")
+    assert "Back to the recommended values" in text_of(before)
+    settings = hidden_fields(pages.get("/train/settings", params=hidden_fields(page)).text)
+    changed = {name: value for name, value in settings if name.startswith("set.")}
+    assert changed == {"set.crop": "128", "set.epochs": "3"}, "what was not changed follows the recommendation"
 
 
 def test_another_network_brings_its_own_values_but_for_those_that_were_changed(pages: TestClient):
@@ -172,13 +182,6 @@ def test_a_former_training_starts_the_next_one_just_as_it_was():
     assert draft.preset == "own", "recommendations do not change what was asked for once"
 
 
-def test_more_cores_and_bfloat16_make_the_estimate_shorter():
-    row = CATALOGUE[0]
-    assert step_seconds(row, machine()) == row.seconds
-    assert step_seconds(row, machine(cores=16)) < row.seconds / 3
-    assert step_seconds(row, machine(bfloat16=True)) < row.seconds
-
-
 def test_a_config_list_of_the_waggle_plugin_can_fill_the_wizard(pages: TestClient, dataset: Path):
     assert "config.list" not in pages.get("/train/settings", params=TINY).text
     asked = {"max_iteration": 100, "lr": 1e-6, "momentum": 0.99, "weight_decay": 0.0005, "interval_validate": 10, "fcn": "50"}
@@ -190,3 +193,153 @@ def test_a_config_list_of_the_waggle_plugin_can_fill_the_wizard(pages: TestClien
     assert 'value="20"' in field_of(page, "epochs"), "100 pictures, five of which teach"
     assert re.search(r'value="sgd" selected', page)
     assert 'value="0.003072"' in field_of(page, "learning_rate"), "per pixel of 64 × 48"
+
+
+def test_the_first_step_says_how_many_pictures_of_each_class_teach_and_score(pages: TestClient, dataset: Path):
+    page = text_of(pages.get("/train", params={"dataset": "plates", "validation": "34"}))
+    assert "4 teach 2 score" in page
+    assert re.search(r"pad 2 1 .*circle 2 1 ", page), "each class in like parts"
+    odd = pages.get("/train", params={"dataset": "plates", "validation": "all", "network": UNET})
+    assert "between 1 and 99 %" in odd.text
+    assert 'value="all"' in odd.text
+
+
+def test_a_split_that_lies_with_the_dataset_is_kept_and_said(pages: TestClient, api: TestClient, dataset: Path):
+    api.put("/v1/datasets/plates/split", params={"validation_share": "0.5", "seed": "1"})
+    page = pages.get("/train", params={"dataset": "plates", "validation": "20"})
+    assert "A split lies with this dataset" in page.text
+    assert "3 teach 3 score" in text_of(page)
+    assert 'id="validation"' not in page.text
+
+
+def test_a_problem_of_a_dataset_is_shown_with_the_button_that_cures_it(pages: TestClient, dataset: Path):
+    (dataset / "labels" / "p1.png").rename(dataset / "labels" / "p9.png")
+    page = pages.get("/train", params={"dataset": "plates"})
+    assert "Pictures without a mask" in page.text
+    assert '<button class="button primary" disabled>Next: Settings' in page.text
+
+
+def test_a_proposed_name_follows_the_dataset_and_a_typed_one_stays(pages: TestClient, tmp_path: Path, dataset: Path):
+    draw_dataset(tmp_path / "datasets" / "others")
+    proposed = pages.get("/train/settings", params=TINY).text
+    assert 'name="name" value="plates-1"' in proposed
+    for name, kept in (("plates-1", "others-1"), ("mine", "mine")):
+        step = pages.get("/train", params={**TINY, "name": name}).text
+        fields = [pair for pair in hidden_fields(step) if pair[0] not in ("validation", "seed")]
+        assert f'name="name" value="{kept}"' in pages.get("/train/settings", params=[*fields, ("dataset", "others")]).text
+
+
+def test_a_name_is_checked_where_it_is_typed(pages: TestClient, dataset: Path):
+    for name, cause in (("a b", "Use 1 to 64 letters"), ("-", "starting with a letter")):
+        step = pages.get("/train/settings", params={**TINY, "name": name})
+        assert step.status_code == 200, "it is still being typed"
+        assert cause in step.text
+        further = pages.get("/train/hyperparameters", params={**TINY, "name": name})
+        assert (further.status_code, cause in further.text) == (422, True)
+
+
+def test_a_training_that_must_fail_says_why_at_its_field_and_cannot_be_started(pages: TestClient, api: TestClient, dataset: Path):
+    huge = {**TINY, "set.crop": "2048", "set.batch_size": "512", "set.fit_memory": "false"}
+    assert "are free on this machine" in field_of(pages.get("/train/hyperparameters", params=huge).text, "batch_size")
+    small = {**TINY, "network": "pytorch/unet/resnet34", "set.crop": "32"}
+    assert "deepest feature map" in field_of(pages.get("/train/hyperparameters", params=small).text, "crop")
+    parts = {**TINY, "set.batch_size": "4", "set.accumulate": "5"}
+    assert "Give 4 at most" in field_of(pages.get("/train/hyperparameters", params=parts).text, "accumulate")
+    crowd = {**TINY, "processes": "9", "set.batch_size": "8"}
+    assert "9 processes cannot share a batch of 8" in pages.get("/train/settings", params=crowd).text
+    for wish in (huge, small, crowd):
+        review = pages.get("/train/review", params=wish)
+        assert review.status_code == 422
+        assert "It cannot be started like this" in review.text
+        assert '<button class="button primary" disabled>Start training' in review.text
+        assert pages.post("/train", data=wish).status_code == 422
+    assert pages.post("/train", data=parts).status_code == 422
+    assert api.get("/v1/jobs").json() == []
+
+
+def test_a_class_that_no_picture_would_teach_keeps_a_training_from_starting(pages: TestClient, tmp_path: Path):
+    draw_dataset(tmp_path / "datasets" / "two", pictures=2)
+    page = text_of(pages.get("/train", params={"dataset": "two"}))
+    assert "No picture that teaches shows" in page
+    assert "label more pictures that show it" in page
+    assert pages.post("/train", data={"dataset": "two", "network": MAJORITY}).status_code == 422
+
+
+def test_a_job_is_cloned_into_a_filled_wizard(pages: TestClient, api: TestClient, dataset: Path):
+    chosen = {"dataset": "plates", "network": MAJORITY, "validation": "34", "seed": "3", "set.epochs": "2", "name": "first"}
+    assert pages.post("/train", data=chosen, follow_redirects=False).status_code == 303
+    clone = pages.get("/wizard", params={"clone": "first"})
+    assert clone.url.path == "/train/review"
+    sent = dict(re.findall(r'<input (?:type="hidden"|id="name") name="([^"]+)" value="([^"]*)"', clone.text))
+    assert sent["name"] == "plates-1"
+    pages.post("/train", data=sent)
+    jobs = {name: api.get(f"/v1/jobs/{name}").json()["job"] for name in ("first", "plates-1")}
+    assert asked_of(jobs["first"]) == asked_of(jobs["plates-1"])
+    assert pages.get("/wizard", params={"clone": "nobody"}).status_code == 404
+    assert pages.get("/wizard").url.path == "/train"
+
+
+def asked_of(job: dict) -> dict:
+    """What makes a job what it is: all but its name and when it was started."""
+    return {key: value for key, value in job.items() if key not in ("name", "created")}
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"network": MAJORITY, "validation": "34", "seed": "3", "set.epochs": "2"},
+        {"network": UNET, "processes": "2", "set.epochs": "500", "set.augment": "false", "set.optimizer": "sgd", "preset": "own"},
+    ],
+    ids=["majority", "pytorch"],
+)
+def test_the_command_and_the_call_to_copy_start_the_very_job_of_the_button(
+    pages: TestClient, api: TestClient, settings: SdkSettings, tmp_path: Path, chosen: dict[str, str]
+):
+    draw_dataset(tmp_path / "datasets" / "it's one")
+    wish = {"dataset": "it's one", **chosen}
+    assert pages.post("/train", data={**wish, "name": "by-page"}, follow_redirects=False).status_code == 303
+    asked = [asked_of(api.get("/v1/jobs/by-page").json()["job"])]
+
+    def to_copy(name: str) -> list[list[str]]:
+        page = pages.get("/train/review", params={**wish, "name": name}).text
+        return [shlex.split(html.unescape(text)) for text in re.findall(r"data-copy>(.*?)</pre>", page, re.DOTALL)]
+
+    curl = to_copy("by-call")[1]
+    assert curl[:3] == ["curl", "-X", "POST"]
+    assert api.post("/v1/jobs", json=json.loads(curl[curl.index("-d") + 1])).status_code == 201
+    asked.append(asked_of(api.get("/v1/jobs/by-call").json()["job"]))
+
+    words = to_copy("by-command")[0]
+    assert words[0] == "maskwright"
+    folders = {"DATASETS": str(settings.datasets), "CHECKPOINTS": str(settings.checkpoints), "TASK_PYTHON": sys.executable}
+    command = subprocess.Popen([sys.executable, "-m", "cli", *words[1:]], cwd=ROOT, env={**os.environ, **folders})
+    try:
+        view = wait_for(lambda: command.poll() or api.get("/v1/jobs/by-command").json().get("job"), 60)
+    finally:
+        command.kill()
+        command.wait(timeout=60)
+    asked.append(asked_of(view))
+    assert asked[0] == asked[1] == asked[2]
+    assert asked[0]["hyperparameters"]["epochs"] == int(chosen["set.epochs"])
+    assert asked[0]["processes"] == int(chosen.get("processes", 1))
+
+
+def test_processes_are_asked_for_only_where_they_can_be_had(pages: TestClient):
+    assert 'id="processes"' in pages.get("/train/settings", params={**TINY, "processes": "2"}).text
+    assert 'id="processes"' not in pages.get("/train/settings", params={**TINY, "network": MAJORITY, "processes": "2"}).text
+    assert "processes" not in pages.get("/train/review", params={**TINY, "network": MAJORITY, "processes": "2"}).text.split("data-copy")[1]
+    odd = pages.get("/train/hyperparameters", params={**TINY, "processes": "many"})
+    assert (odd.status_code, "from 1 to 256" in odd.text) == (422, True)
+
+
+def test_the_jobs_that_learn_on_a_gpu_are_named_beside_it():
+    job = Job(name="pads-3", dataset="plates", gpus=[1], dataset_folder=Path("plates"), created=now(), hyperparameters=Hyperparameters())
+    assert users_of([JobView(job=job, status=JobStatus())]) == {1: ["pads-3"]}
+
+
+def test_every_engine_says_what_it_is_and_every_field_what_it_allows(pages: TestClient):
+    settings = text_of(pages.get("/train/settings", params=TINY))
+    for about in ENGINES.values():
+        assert about in settings
+    assert "scaled by a short probe of this processor" in settings, "nothing has been trained here yet"
+    assert "From 32 to 4096, a multiple of 32." in field_of(pages.get("/train/hyperparameters", params=TINY).text, "crop")

@@ -3,6 +3,7 @@
 A job of several processes starts here too: this process then leads them (engines/pytorch_parallel.py), and each is this again.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from pathlib import Path
 from types import TracebackType
 
 from contracts.errors import Problem
-from contracts.events import Failed
+from contracts.events import Failed, now
 from contracts.job_folder import JobFolder
+from contracts.room import is_full
+from training_api.artefact import convert
 from training_api.figures import Events
 from training_api.group import ALONE, Group
 from training_api.train import train
@@ -19,12 +22,16 @@ from training_api.train import train
 NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 """How PyTorch says so where it raises a plain RuntimeError."""
 
+NO_ROOM = Failed(cause="The disk is full.", cure="Make room where the checkpoints lie, then resume the job: what was saved is intact.")
+
 
 def main() -> int:
     folder = JobFolder(Path(sys.argv[1]))
     events = Events(folder)
-    _say_what_kills(events.say)
+    say_what_kills(events.say)
     job = folder.job()
+    if job.imported:
+        return say_what_fails(lambda: convert(folder, events), events.say)
     if job.together == 1 and not (job.engine == "pytorch" and os.environ.get("TORCHRUN")):
         return _learn(folder, events, ALONE, events.say)
     from training_api.engines import pytorch_parallel as parallel
@@ -32,7 +39,7 @@ def main() -> int:
     if not parallel.launched():
         return parallel.lead(folder, job.together)
     parallel.follow_leader()
-    _say_what_kills(parallel.leave_words)
+    say_what_kills(parallel.leave_words)
     group = parallel.TorchGroup(gpus=bool(job.gpus))
     if not group.first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # one log is enough; what goes wrong is printed to stderr
@@ -40,16 +47,26 @@ def main() -> int:
 
 
 def _learn(folder: JobFolder, events: Events, group: Group, say: Callable[[Failed], None]) -> int:
+    return say_what_fails(lambda: train(folder, events, group), say)
+
+
+def say_what_fails(work: Callable[[], None], say: Callable[[Failed], None]) -> int:
+    """The exit code of a job's work: 1 where it ends with a problem, which is then told as an event."""
     try:
-        train(folder, events, group)
+        work()
     except Problem as problem:
         say(Failed(cause=problem.cause, cure=problem.cure))
         print(f"failed: {problem}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        say(NO_ROOM.model_copy(update={"at": now()}))
+        return 1
     return 0
 
 
-def _say_what_kills(say: Callable[[Failed], None]) -> None:
+def say_what_kills(say: Callable[[Failed], None]) -> None:
     """An error that nobody foresaw is told as an event too, before Python prints its traceback into train.log."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -62,8 +79,8 @@ def _say_what_kills(say: Callable[[Failed], None]) -> None:
 def _last_words(kind: type[BaseException], error: BaseException) -> Failed:
     if isinstance(error, MemoryError) or kind.__name__ == "OutOfMemoryError" or any(words in str(error) for words in NO_MEMORY):
         return Failed(cause="The training ran out of memory.", cure="Choose a smaller batch size, crop or short side, or set fit_memory.")
-    if isinstance(error, OSError) and error.errno == 28:
-        return Failed(cause="The disk is full.", cure="Free some space, then resume the job.")
+    if is_full(error, Path(sys.argv[1])):
+        return NO_ROOM
     return Failed(cause=f"The training broke with {kind.__name__}: {error}.", cure="The log's last lines show where.")
 
 

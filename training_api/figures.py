@@ -21,10 +21,12 @@ class Events:
     """The open end of events.jsonl. Of processes that learn together only the first one writes."""
 
     def __init__(self, folder: JobFolder, writes: bool = True) -> None:
-        self._file = open(folder.events_file if writes else os.devnull, "a", buffering=1)  # noqa: SIM115  # open as long as the job runs
+        self._folder, self._writes = folder, writes
 
     def say(self, event: Event) -> None:
-        self._file.write(event.model_dump_json() + "\n")
+        """Raises Full."""
+        if self._writes:
+            self._folder.add_event(event)
 
 
 class StepLog:
@@ -97,15 +99,18 @@ class FiguresFile:
         if new:
             self._rows.writerow([*COLUMNS, *(f"iou/{name}" for name in self._classes), "seconds"])
 
-    def go_on_after(self, epoch: int) -> None:
-        """Drop the rows of later epochs: they were broken off, and are learnt again."""
-        with open(self._path, newline="") as file:
-            rows = list(csv.reader(file))
-        kept = rows[:1] + [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= epoch]
-        if kept == rows:
-            return
+    def go_on_after(self, epoch: int, scores: EpochScores | None) -> None:
+        """Drop the rows of later epochs: they were broken off, and are learnt again. `scores`: of the last one that is kept."""
+        # Zeros are what a power cut leaves of a part that never reached the disk.
+        former = self._path.read_bytes().decode(errors="replace").replace("\0", "")
+        rows = list(csv.reader(former.splitlines()))
+        kept = rows[:1] + [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdecimal() and int(row[0]) <= epoch]
+        if scores is not None and not any(row[:2] == [str(epoch), ""] for row in kept):
+            kept.append(self._epoch_row(scores))
         text = io.StringIO(newline="")
         csv.writer(text).writerows(kept)
+        if text.getvalue() == former or not rows:
+            return
         self._file.close()
         write_aside(self._path, text.getvalue())
         self._open()
@@ -125,9 +130,12 @@ class FiguresFile:
     def epoch(self, scores: EpochScores) -> None:
         for tracker in self.trackers:
             tracker.epoch(scores.epoch * self.steps, scores)
-        row = [scores.epoch, "", scores.loss, scores.learning_rate, scores.mean_iou, scores.pixel_accuracy]
+        self._rows.writerow(self._epoch_row(scores))
+
+    def _epoch_row(self, scores: EpochScores) -> list[str]:
+        row: list[object] = [scores.epoch, "", scores.loss, scores.learning_rate, scores.mean_iou, scores.pixel_accuracy]
         row += [scores.iou_per_class.get(name) for name in self._classes]
-        self._rows.writerow([_cell(value) for value in row] + [f"{scores.seconds:.1f}"])
+        return [*(_cell(value) for value in row), f"{scores.seconds:.1f}"]
 
 
 def epoch_sentence(event: EpochDone, epochs: int) -> str:
@@ -144,5 +152,5 @@ def _rounded(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def _cell(value: object) -> object:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

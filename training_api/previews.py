@@ -1,16 +1,21 @@
-"""What the model sees after an epoch: a sheet of validation pictures, each with truth, estimate and difference."""
+"""What the model sees after an epoch: a sheet of validation pictures, and the layers that the pages lay over one another."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from annotations.colours import class_colours, overlay
 from annotations.dataset import IGNORE
+from contracts.durable import write_aside
 
 ROWS = 4
 CELL = 320
 GAP = 8
+LAYER = 640
+"""Longest side of a layer, in pixels."""
 RIGHT, WRONG = (34, 139, 34), (220, 38, 38)
 
 
@@ -21,6 +26,7 @@ class PreviewSheet:
     def __init__(self, classes: int) -> None:
         self.colours = class_colours(classes)
         self.rows: list[list[np.ndarray]] = []
+        self.layers: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, picture: np.ndarray, truth: np.ndarray, estimate: np.ndarray) -> None:
         if len(self.rows) >= ROWS:
@@ -32,6 +38,8 @@ class PreviewSheet:
             overlay(picture // 2 + 64, _difference(truth, estimate), [(0, 0, 0), RIGHT, WRONG], opacity=0.8),
         ]
         self.rows.append([_fit(cell) for cell in cells])
+        masks = [_small(ids, Image.Resampling.NEAREST) for ids in (truth, estimate)]
+        self.layers.append((_small(picture, Image.Resampling.BILINEAR), masks[0], masks[1]))
 
     def save(self, file: Path) -> None:
         height = sum(row[0].shape[0] for row in self.rows) + GAP * (len(self.rows) - 1)
@@ -41,7 +49,31 @@ class PreviewSheet:
             for column, cell in enumerate(row):
                 sheet.paste(Image.fromarray(cell), (column * (CELL + GAP), top))
             top += row[0].shape[0] + GAP
-        sheet.save(file, quality=88)
+        _write(sheet, file, quality=88)
+
+    def save_layers(self, folder: Path, epoch: str) -> None:
+        """picture-0.jpg and truth-0.png once, epoch-0001-0.png after each scoring: small masks in the classes' colours."""
+        for place, (picture, truth, estimate) in enumerate(self.layers):
+            if not (folder / f"truth-{place}.png").exists():
+                _write(Image.fromarray(picture), folder / f"picture-{place}.jpg", quality=88)
+                self._save_mask(truth, folder / f"truth-{place}.png")
+            self._save_mask(estimate, folder / f"{epoch}-{place}.png")
+
+    def _save_mask(self, ids: np.ndarray, file: Path) -> None:
+        """The first class is clear; what is to be ignored is all but clear (1 of 255), by which a reader knows it from the first."""
+        mask = Image.fromarray(ids)
+        colours = [*self.colours, *[(0, 0, 0)] * (256 - len(self.colours))]
+        mask.putpalette([value for colour in colours for value in colour])
+        alpha = bytearray(b"\xff" * 256)
+        alpha[0], alpha[IGNORE] = 0, 1
+        _write(mask, file, transparency=bytes(alpha))
+
+
+def _write(image: Image.Image, file: Path, **how: Any) -> None:
+    """Whole or not at all, and a full disk is said to be one."""
+    content = io.BytesIO()
+    image.save(content, {".jpg": "JPEG", ".png": "PNG"}[file.suffix], **how)
+    write_aside(file, content.getvalue(), durable=False)
 
 
 def _difference(truth: np.ndarray, estimate: np.ndarray) -> np.ndarray:
@@ -53,3 +85,9 @@ def _difference(truth: np.ndarray, estimate: np.ndarray) -> np.ndarray:
 def _fit(cell: np.ndarray) -> np.ndarray:
     height = max(1, round(cell.shape[0] * CELL / cell.shape[1]))
     return np.asarray(Image.fromarray(cell).resize((CELL, height), Image.Resampling.BILINEAR))
+
+
+def _small(cell: np.ndarray, how: Image.Resampling) -> np.ndarray:
+    factor = min(1.0, LAYER / max(cell.shape[:2]))
+    size = (max(1, round(cell.shape[1] * factor)), max(1, round(cell.shape[0] * factor)))
+    return np.asarray(Image.fromarray(cell).resize(size, how))

@@ -1,21 +1,22 @@
 """Publish the best weights as a model folder, after comparing what will be served with what was trained."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from annotations.colours import class_colours, overlay, voc_palette
 from annotations.dataset import Pair, read_picture
-from annotations.whole_picture import read_whole_picture, resize_picture, working_size
+from annotations.whole_picture import Normalisation, read_whole_picture, resize_picture, working_size
 from contracts.errors import Broken
-from contracts.events import fold
-from contracts.job import EpochScores, Job
+from contracts.job import Job
 from contracts.job_folder import JobFolder, folder_aside
-from contracts.model import Comparison, Model, Parity
+from contracts.model import Comparison, Geometry, Model, Parity
+from training_api.checkpoints import best_scores
 from training_api.engines import Engine
 from training_api.weights import read_roots
 
@@ -37,12 +38,14 @@ def publish(
 ) -> None:
     """Fill model/ from best/. Raises Broken where the exported graph does not see what the engine sees. `say` is told the stages."""
     say("publishing the model")
+    scores, roots = best_scores(folder), read_roots(folder)
+    if scores is None:
+        raise Broken("No epoch of this job was scored.", "Train for one epoch at least.")
     engine.load(folder.best)
-    scores, roots = _best_scores(folder), read_roots(folder)
     with folder_aside(folder.model) as aside:
         engine.export(aside)
         predictor = "onnx_graph" if (aside / GRAPH).exists() else "majority"
-        parity = _compare(aside, engine, validation[:COMPARED])
+        parity = compare(aside, engine, (read_picture(pair.picture) for pair in validation[:COMPARED]))
         seconds = (datetime.now(timezone.utc) - job.created).total_seconds()
         comparisons = []
         if predictor == "onnx_graph":
@@ -81,25 +84,29 @@ def publish(
         _example(aside, engine, validation[0], classes)
 
 
-def _best_scores(folder: JobFolder) -> EpochScores:
-    best = fold(folder.events()).best
-    if best is None:
-        raise Broken("No epoch of this job was scored.", "Train for one epoch at least.")
-    return best
+class Reader(Protocol):
+    """As much of an engine as reads pictures."""
+
+    geometry: Geometry
+
+    @property
+    def normalisation(self) -> Normalisation: ...
+
+    def predict(self, batch: np.ndarray) -> np.ndarray: ...
 
 
-def _compare(folder: Path, engine: Engine, pairs: list[Pair]) -> Parity:
-    """The exported graph against the engine, over whole pictures."""
+def compare(folder: Path, engine: Reader, pictures: Iterable[np.ndarray]) -> Parity:
+    """The exported graph of a folder against the engine, over whole pictures uint8 (height, width, 3). Raises Broken."""
     if not (folder / GRAPH).exists():
         return Parity(pictures=0, equal_pixels=1.0, largest_difference=0.0)
     exported = _onnx_predict(folder / GRAPH)
-    equal, pixels, largest = 0, 0, 0.0
-    for pair in pairs:
-        picture = read_picture(pair.picture)
+    read, equal, pixels, largest = 0, 0, 0, 0.0
+    for picture in pictures:
         ours = read_whole_picture(picture, engine.geometry, engine.normalisation, engine.predict)
         served = read_whole_picture(picture, engine.geometry, engine.normalisation, exported)
         equal += int((ours.mask == served.mask).sum())
         pixels += ours.mask.size
+        read += 1
         largest = max(largest, float(np.abs(ours.confidence - served.confidence).max()))
     share = equal / pixels
     print(f"the exported graph agrees on {share:.4%} of {pixels} pixels")
@@ -108,7 +115,7 @@ def _compare(folder: Path, engine: Engine, pairs: list[Pair]) -> Parity:
             f"The exported model gives another class than the trained one for {1 - share:.2%} of the pixels, so it was not published.",
             "The weights are kept in best/. Please report this with the network and its settings.",
         )
-    return Parity(pictures=len(pairs), equal_pixels=share, largest_difference=largest)
+    return Parity(pictures=read, equal_pixels=share, largest_difference=largest)
 
 
 def _onnx_predict(graph: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -5,10 +5,8 @@ check the dataset → split → epochs (learn, score whole pictures, show, save)
 Everything a reader learns of it goes through the job folder (contracts/job_folder.py).
 """
 
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -16,10 +14,12 @@ from annotations.dataset import Dataset, Pair, open_dataset, read_mask, read_pic
 from annotations.doctor.check import Report, check_dataset
 from annotations.split import Split
 from annotations.whole_picture import read_whole_picture
-from contracts.events import EndedEarly, EpochDone, Finished, Preview, Stage, Started, Stopped, TestScored, Warned
-from contracts.job import EpochScores, Job
-from contracts.job_folder import JobFolder, folder_aside, write_aside
+from contracts.events import EndedEarly, EpochDone, Finished, Preview, Stage, Started, Stopped, TestScored, Warned, boot_id, fold
+from contracts.job import Confusion, Counts, EpochScores, Job
+from contracts.job_folder import JobFolder, write_aside
 from contracts.networks import find_network
+from contracts.room import needed, refuse_full, taken
+from training_api.checkpoints import Checkpoints, Reached
 from training_api.data import Crops
 from training_api.engines import FROM_SCRATCH, Engine, Plan, Start, Step, create_engine
 from training_api.figures import Events, FiguresFile, StepLog, epoch_sentence
@@ -30,7 +30,8 @@ from training_api.publish import publish
 from training_api.trackers import open_trackers
 from training_api.weights import Halted, prepare_start
 
-PROGRESS = "progress.json"
+ALOUD = 30.0
+"""Seconds after which a long reading of pictures says how far it is: a job that says nothing for long is taken to hang."""
 
 
 def train(folder: JobFolder, events: Events, group: Group = ALONE) -> None:
@@ -39,6 +40,8 @@ def train(folder: JobFolder, events: Events, group: Group = ALONE) -> None:
     Every process of a group runs this; only the first one writes into the folder, and publishes.
     """
     job = folder.job()
+    if group.first:
+        folder.keep_ballast()
     _say(events, "starting", "checking the dataset")
     with group.in_turn():
         report = check_dataset(job.dataset_folder)
@@ -91,7 +94,10 @@ class Training:
     def __init__(self, folder: JobFolder, job: Job, report: Report, events: Events, group: Group = ALONE) -> None:
         self.folder, self.job, self.events, self.group = folder, job, events, group
         self.dataset = open_dataset(job.dataset_folder)
+        self.checkpoints = Checkpoints(folder, self._warn)
         with group.in_turn():
+            if group.first:
+                self.checkpoints.settle()
             self.split = _write_split(folder, job, report)
             start = FROM_SCRATCH if self._goes_on() else self._start()
         self.validation = _pick(self.dataset, self.split.validation)
@@ -100,6 +106,9 @@ class Training:
         _say(events, "starting", "building the network")
         pixels = max(1, sum(report.class_pixels))
         network = find_network(job.engine, job.network, job.backbone)
+        if group.first:
+            scorings = -(-job.hyperparameters.epochs // job.hyperparameters.validate_every)
+            refuse_full(folder.path, needed(network.parameters, scorings) - taken(folder.path))
         plan = Plan(
             network=network,
             settings=job.hyperparameters,
@@ -114,17 +123,20 @@ class Training:
         self.engine = self._engine(plan)
         self.steps = plan.crops.steps
         self.best: EpochScores | None = None
+        self.reached: Reached | None = None
         self.done = self._go_on()
-        self.figures.go_on_after(self.done)
+        self.figures.go_on_after(self.done, self.reached.scores if self.reached else None)
         if group.first:
             self.figures.trackers = open_trackers(folder, job, self.done * self.steps, lambda message: events.say(Warned(message=message)))
             self.figures.steps = self.steps
-        events.say(Started(epochs=self.epochs, device=self.engine.device, from_epoch=self.done))
+        events.say(Started(epochs=self.epochs, device=self.engine.device, from_epoch=self.done, boot=boot_id()))
         for remark in self.engine.remarks:
             events.say(Warned(message=remark))
             print(remark)
         learning, scoring = len(self.split.training), len(self.validation)
         print(f"{job.network} on {job.backbone}, {self.engine.device}; {learning} pictures teach, {scoring} score")
+        if self.reached is not None:
+            self._mend(self.reached)
 
     def _start(self) -> Start:
         return prepare_start(self.folder, self.job, self.dataset.classes, self.events)
@@ -186,14 +198,15 @@ class Training:
         _say(self.events, "training", "scoring the validation pictures")
         matrix = ConfusionMatrix(len(self.dataset.classes))
         sheet = PreviewSheet(len(self.dataset.classes))
-        for picture, truth, estimate in self._read(self.validation):
+        for picture, truth, estimate in self._aloud("training", "scoring the validation pictures", self.validation):
             matrix.add(truth, estimate)
             sheet.add(picture, truth, estimate)
         matrix.counts = self.group.total(matrix.counts)
-        if self.group.first:
-            self._show(sheet, scores.epoch)
         self._fill(scores, matrix)
         scores.best = self.best is None or (scores.mean_iou or 0) > (self.best.mean_iou or 0)
+        if self.group.first:
+            self._show(sheet, scores.epoch)
+            self._keep_counts(matrix, scores)
         last = scores.epoch == self.epochs or (not scores.best and self._out_of_patience(scores.epoch))
         if last and len(matrix.predicted_classes()) == 1:
             only = self.dataset.classes[matrix.predicted_classes()[0]]
@@ -210,13 +223,22 @@ class Training:
         started = time.monotonic()
         self.engine.load(self.folder.best)
         matrix = ConfusionMatrix(len(self.dataset.classes))
-        for _, truth, estimate in self._read(_pick(self.dataset, self.split.test)):
+        for _, truth, estimate in self._aloud("publishing", "scoring the test pictures", _pick(self.dataset, self.split.test)):
             matrix.add(truth, estimate)
         matrix.counts = self.group.total(matrix.counts)
         scores = self.best.model_copy(update={"seconds": round(time.monotonic() - started, 2)})
         self._fill(scores, matrix)
         self.events.say(TestScored(test_scores=scores))
         print(f"test: {len(self.split.test)} pictures, mIoU {'n/a' if scores.mean_iou is None else f'{scores.mean_iou:.3f}'}")
+
+    def _aloud(self, state: str, stage: str, pairs: list[Pair]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Read pairs, and say now and then how far that is."""
+        said = time.monotonic()
+        for number, row in enumerate(self._read(pairs), start=1):
+            yield row
+            if time.monotonic() - said > ALOUD:
+                _say(self.events, state, f"{stage}, {number * self.group.size} of {len(pairs)}")
+                said = time.monotonic()
 
     def _read(self, pairs: list[Pair]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Picture uint8 (height, width, 3), its true classes and those that the model sees, uint8 (height, width).
@@ -237,40 +259,56 @@ class Training:
         self.folder.previews.mkdir(exist_ok=True)
         name = f"epoch-{epoch:04d}.jpg"
         sheet.save(self.folder.previews / name)
+        sheet.save_layers(self.folder.previews, name.removesuffix(".jpg"))
         for tracker in self.figures.trackers:
             tracker.preview(epoch * self.steps, self.folder.previews / name)
-        self.events.say(Preview(epoch=epoch, file=name))
+        self.events.say(Preview(epoch=epoch, file=name, pictures=[pair.stem for pair in self.validation[: len(sheet.layers)]]))
+
+    def _keep_counts(self, matrix: ConfusionMatrix, scores: EpochScores) -> None:
+        """Into confusion.json: of the best epoch and of the latest one only, because many classes squared are many numbers."""
+        latest = Counts(epoch=scores.epoch, counts=matrix.counts.tolist())
+        former = self.folder.confusion()
+        best = latest if scores.best else former.best if former else None
+        kept = Confusion(classes=self.dataset.classes, best=best, latest=latest)
+        write_aside(self.folder.confusion_file, kept.model_dump_json())
 
     def _end_epoch(self, scores: EpochScores) -> None:
         if scores.best:
             self.best = scores
-            self._save(self.folder.best, scores.epoch)
-        self._save(self.folder.last, scores.epoch)
+        if self.group.first:
+            self.checkpoints.save(self.engine.save, Reached(epoch=scores.epoch, best=self.best, scores=scores))
         self.figures.epoch(scores)
         event = EpochDone(scores=scores)
         self.events.say(event)
         print(epoch_sentence(event, self.epochs))
 
-    def _save(self, path: Path, epoch: int) -> None:
-        if not self.group.first:
-            return
-        with folder_aside(path) as aside:
-            self.engine.save(aside)
-            best = None if self.best is None else json.loads(self.best.model_dump_json())
-            write_aside(aside / PROGRESS, json.dumps({"epoch": epoch, "best": best}))
-
     def _goes_on(self) -> bool:
-        return (self.folder.last / PROGRESS).exists()
+        return self.checkpoints.newest() is not None
 
     def _go_on(self) -> int:
         """The epoch after which a training that was broken off goes on; 0 for a new one."""
-        if not self._goes_on():
+        place = self.checkpoints.newest()
+        if place is None:
             return 0
-        progress = json.loads((self.folder.last / PROGRESS).read_bytes())
-        self.engine.load(self.folder.last)
-        self.best = None if progress["best"] is None else EpochScores.model_validate(progress["best"])
-        print(f"going on after epoch {progress['epoch']}")
-        return int(progress["epoch"])
+        self.reached = self.checkpoints.reached(place)
+        self.engine.load(place)
+        self.best = self.reached.best
+        print(f"going on after epoch {self.reached.epoch}")
+        return self.reached.epoch
+
+    def _mend(self, reached: Reached) -> None:
+        """Tell of an epoch that was saved and not told of any more; where best/ is damaged, what is scored now is the best."""
+        told = fold(self.folder.events()).history
+        if reached.scores is not None and (not told or told[-1].epoch < reached.epoch):
+            self.events.say(EpochDone(scores=reached.scores))
+        if reached.best is not None and self.group.first_says(not self.checkpoints.has_best()):
+            loss, rate = (reached.scores.loss, reached.scores.learning_rate) if reached.scores else (0.0, 0.0)
+            self.best = None
+            self._end_epoch(self._score(EpochScores(epoch=reached.epoch, loss=loss, learning_rate=rate, seconds=0)))
+
+    def _warn(self, message: str) -> None:
+        self.events.say(Warned(message=message))
+        print(message)
 
     def _asked_to_stop(self) -> bool:
         """Whether somebody did; one process looks, so that all stop after the same step."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from docker_sdk_api.gpus import Gpus
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -19,7 +21,8 @@ class Task:
     """What to run, not where. `runtime` names the environment or image; `arguments` follow its Python.
 
     The task sees `folder` and every folder of `writable` (to write) and of `read_only` under the very paths given here, whatever
-    launches it. `network`: it may reach other machines.
+    launches it. `network`: it may reach other machines. `port`: where on this machine, and from it alone, the task is asked over
+    HTTP; the variable LISTEN tells it the address and port to listen on.
     """
 
     job_id: str
@@ -29,6 +32,7 @@ class Task:
     read_only: list[Path] = field(default_factory=list)
     writable: list[Path] = field(default_factory=list)
     network: bool = False
+    port: int | None = None
     gpus: list[int] = field(default_factory=list)
     limits: Limits = Limits()
     environment: dict[str, str] = field(default_factory=dict)
@@ -41,6 +45,14 @@ class Pulse:
     alive: bool
     exit_code: int | None = None
     out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a task has taken of the machine: processor seconds since its start, and bytes of memory that it holds now."""
+
+    cpu_seconds: float
+    memory_bytes: int
 
 
 class Launcher(Protocol):
@@ -66,6 +78,18 @@ class Launcher(Protocol):
 
     def logs(self, job_id: str) -> Iterator[str]:
         """The lines that the task printed so far, without their line ends."""
+        ...
+
+    def usage(self, job_id: str) -> Usage | None:
+        """What a task and all that it started take; None where it does not run."""
+        ...
+
+    def used_ports(self) -> set[int]:
+        """The ports of this machine that are taken, as far as can be seen from here."""
+        ...
+
+    def gpus(self) -> Gpus:
+        """The GPUs that a task can be given; where there is none, why."""
         ...
 
     def running(self) -> set[str]:

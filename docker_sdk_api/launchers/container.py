@@ -24,14 +24,18 @@ from requests.exceptions import Timeout as EngineTimeout
 
 from contracts.errors import Taken, Unavailable
 from contracts.job_folder import JobFolder
-from docker_sdk_api.launchers import Pulse, Task
+from docker_sdk_api.gpus import Gpus
+from docker_sdk_api.launchers import Pulse, Task, Usage
 from docker_sdk_api.launchers.alike import common_environment, log_lines
+from docker_sdk_api.launchers.container_gpus import ContainerGpus
 from docker_sdk_api.launchers.host_paths import host_paths, own_mounts
 
 JOB = "maskwright.job"
 INSTALLATION = "maskwright.checkpoints"
 SHARED_MEMORY = "2g"  # PyTorch's and MXNet's workers pass pictures through /dev/shm; the engine's 64 MB end in a bus error
 PROCESSES = 4096
+ASKED_AT = 5253
+"""The port inside a container at which a task is asked over HTTP."""
 _INTO_LOG = 'exec "$@" >>"$0" 2>&1'  # the shell replaces itself: signals and exit code are the task's
 _NEVER = "0001-01-01T00:00:00Z"  # the engine's way to say that a container has not ended
 
@@ -53,7 +57,7 @@ def training_images(arch: str) -> dict[str, str]:
 
 def create_container_launcher(checkpoints: Path, arch: str) -> "ContainerLauncher":
     """The launcher as docker_sdk_api uses it: this machine's engine, the project's images."""
-    return ContainerLauncher(checkpoints, training_images(arch))
+    return ContainerLauncher(checkpoints, training_images(arch), arch=arch)
 
 
 def _arch(image: str) -> str:
@@ -88,12 +92,15 @@ def container_request(task: Task, image: str, host_path: Callable[[Path], Path],
         "working_dir": str(task.folder),
         "user": user,
         "init": True,  # reaps and passes signals on: a program that is number 1 itself ignores SIGTERM
-        "network_mode": "bridge" if task.network else "none",
+        "network_mode": "bridge" if task.network or task.port is not None else "none",  # without a network, nothing can be published
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "pids_limit": PROCESSES,
         "shm_size": SHARED_MEMORY,
     }
+    if task.port is not None:
+        request["ports"] = {f"{ASKED_AT}/tcp": ("127.0.0.1", task.port)}
+        request["environment"]["LISTEN"] = f"0.0.0.0:{ASKED_AT}"
     if task.gpus:
         request["device_requests"] = [{"Driver": "nvidia", "DeviceIDs": [str(gpu) for gpu in task.gpus], "Capabilities": [["gpu"]]}]
     if task.limits.memory_bytes is not None:
@@ -117,10 +124,13 @@ class ContainerLauncher:
     `connect` gives the engine's client; it is called when the engine is first needed, and may fail until then.
     """
 
-    def __init__(self, checkpoints: Path, images: dict[str, str], connect: Callable[[], "docker.DockerClient"] = docker.from_env) -> None:
+    def __init__(
+        self, checkpoints: Path, images: dict[str, str], connect: Callable[[], "docker.DockerClient"] = docker.from_env, arch: str = "cpu"
+    ) -> None:
         self.checkpoints = checkpoints.absolute()
         self.images = images
         self._connect = connect
+        self._gpus = ContainerGpus(arch)
         self._client: docker.DockerClient | None = None
         self._host_path: Callable[[Path], Path] | None = None
 
@@ -164,8 +174,10 @@ class ContainerLauncher:
     def _start(self, container: Container) -> None:
         try:
             container.start()
-        except APIError:
+        except APIError as error:
             container.remove(force=True)
+            if "port is already allocated" in str(error.explanation):
+                raise Taken("That port is used by another program.", "Choose another port.") from None
             raise
 
     def poll(self, job_id: str) -> Pulse:
@@ -197,6 +209,24 @@ class ContainerLauncher:
             container = self._find(job_id)
             if container is not None:
                 yield from container.logs().decode(errors="replace").splitlines()
+
+    def usage(self, job_id: str) -> Usage | None:
+        """As the engine counts it; files that the kernel keeps in memory for the task, and may drop, are left out."""
+        with _engine():
+            container = self._find(job_id)
+            if container is None or container.status != "running":
+                return None
+            return read_usage(container.stats(stream=False, one_shot=True))
+
+    def used_ports(self) -> set[int]:
+        """Those that containers publish; a service in a container sees no other ones of its host."""
+        with _engine():
+            bindings = [container.ports.values() for container in self.client.containers.list(ignore_removed=True)]
+        return {int(found["HostPort"]) for ports in bindings for published in ports for found in published or []}
+
+    def gpus(self) -> Gpus:
+        with _engine():
+            return self._gpus.look(self.client)
 
     def running(self) -> set[str]:
         with _engine():
@@ -232,6 +262,14 @@ def read_pulse(state: dict[str, Any]) -> Pulse:
         return Pulse(alive=False)
     exit_code = int(state["ExitCode"])
     return Pulse(alive=False, exit_code=exit_code, out_of_memory=bool(state["OOMKilled"]) and exit_code != 0)
+
+
+def read_usage(stats: dict[str, Any]) -> Usage | None:
+    """What a container takes, from the engine's statistics; they are empty where it ended this moment."""
+    memory, used = stats.get("memory_stats", {}), stats.get("cpu_stats", {}).get("cpu_usage", {}).get("total_usage", 0)
+    if "usage" not in memory:
+        return None
+    return Usage(cpu_seconds=used / 1e9, memory_bytes=memory["usage"] - memory.get("stats", {}).get("inactive_file", 0))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 import docker
 from docker.errors import NotFound
+from docker.models.containers import Container
 
 from contracts.errors import Invalid
 
@@ -21,15 +22,20 @@ _CONTAINER_ID = re.compile(r"containers/([0-9a-f]{64})/")
 
 def own_mounts(client: "docker.DockerClient", mountinfo: Path = Path("/proc/self/mountinfo")) -> dict[Path, Path] | None:
     """Where each folder mounted into this container lies on the engine's host. None: this is no container of that engine."""
+    container = own_container(client, mountinfo)
+    return None if container is None else read_mounts(container.attrs)
+
+
+def own_container(client: "docker.DockerClient", mountinfo: Path = Path("/proc/self/mountinfo")) -> Container | None:
+    """The container that this process runs in. None: it is no container of that engine."""
     if not any(marker.exists() for marker in MARKERS):
         return None
     # The engine mounts /etc/hostname from a folder named after the container; the host name can be set to anything.
     found = _CONTAINER_ID.search(mountinfo.read_text())
     try:
-        container = client.containers.get(found.group(1) if found else socket.gethostname())
+        return client.containers.get(found.group(1) if found else socket.gethostname())
     except NotFound:
         return None
-    return read_mounts(container.attrs)
 
 
 def read_mounts(inspected: dict[str, Any]) -> dict[Path, Path]:

@@ -20,9 +20,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from contracts.errors import Taken, Unavailable
 from contracts.job_folder import JobFolder
-from docker_sdk_api.launchers import Pulse, Task, supervise
+from docker_sdk_api.gpus import Gpus, read_gpus
+from docker_sdk_api.launchers import Pulse, Task, Usage, supervise
 from docker_sdk_api.launchers.alike import common_environment, log_lines
 
 SOURCES = Path(__file__).resolve().parents[2]
@@ -72,6 +75,8 @@ class ProcessLauncher:
         taken = Taken(f"The task {task.job_id} runs already.", "Stop it first, or give the new one another name.")
         if self.poll(task.job_id).alive:
             raise taken
+        if task.port is not None and task.port in self.used_ports():
+            raise Taken(f"The port {task.port} is used by another program.", "Choose another port.")
         files = JobFolder(task.folder)
         request = {
             "command": [str(python), *task.arguments],
@@ -123,6 +128,29 @@ class ProcessLauncher:
     def logs(self, job_id: str) -> Iterator[str]:
         return log_lines(self._folder(job_id))
 
+    def usage(self, job_id: str) -> Usage | None:
+        """Of processes that have ended meanwhile, those that were waited for count; memory that several share counts for each."""
+        record = self._read(job_id)
+        if record is None or record.pid is None or not record.task_lives():
+            return None
+        seconds, memory = 0.0, 0
+        with suppress(psutil.NoSuchProcess):
+            task = psutil.Process(record.pid)
+            for process in (task, *task.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    times = process.cpu_times()
+                    seconds += times.user + times.system
+                    memory += process.memory_info().rss
+            ended = task.cpu_times()
+            return Usage(seconds + ended.children_user + ended.children_system, memory)
+        return None
+
+    def used_ports(self) -> set[int]:
+        return {found.laddr.port for found in psutil.net_connections("tcp") if found.status == psutil.CONN_LISTEN and found.laddr}
+
+    def gpus(self) -> Gpus:
+        return read_gpus()
+
     def running(self) -> set[str]:
         ids = {file.parent.name for file in self.checkpoints.glob("*/task.json")}
         return {job_id for job_id in ids if self.poll(job_id).alive}
@@ -160,6 +188,7 @@ def process_environment(task: Task, sources: Path) -> dict[str, str]:
         "PYTHONPATH": str(sources),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA's own order is by speed: GPU 0 would not be nvidia-smi's GPU 0
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, task.gpus)),
+        **({"LISTEN": f"127.0.0.1:{task.port}"} if task.port is not None else {}),
         **common_environment(task),
         **task.environment,
     }

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 
 from annotations.doctor.check import PairView
 from annotations.doctor.cures import Change
@@ -47,6 +47,12 @@ def download_report(request: Request, name: str) -> JSONResponse:
 def pictures(request: Request, name: str) -> list[PairView]:
     """Every pair: its size, the classes that it shows, what is wrong with it, and whom it looks like."""
     return _datasets(request).pictures(name)
+
+
+@routes.get("/{name}/pictures/{stem}/file", response_class=FileResponse)
+def picture(request: Request, name: str, stem: str) -> FileResponse:
+    """A picture's own file, as it was brought."""
+    return FileResponse(_datasets(request).picture(name, stem))
 
 
 @routes.get("/{name}/cures/{code}")

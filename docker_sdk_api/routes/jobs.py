@@ -1,17 +1,25 @@
 """/v1/jobs: start, follow, stop, resume, delete."""
 
-from typing import Annotated
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
 
 from contracts.errors import NotFound
-from contracts.job import JobRequest, JobView
+from contracts.job import Confusion, JobRequest, JobView
+from docker_sdk_api.deleted import DeletedJob
 from docker_sdk_api.jobs import Jobs
-from docker_sdk_api.streams import follow_events, follow_log, tail
+from docker_sdk_api.logs import Hits, LogPart, find_lines, part_after, part_before, tail
+from docker_sdk_api.machine import describe_room
+from docker_sdk_api.streams import FROM_NOW, Watch, follow_events, follow_log
 
 routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+names = APIRouter(tags=["jobs"])
 STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -26,11 +34,49 @@ def _jobs(request: Request) -> Jobs:
     return jobs
 
 
-@routes.get("")
-def list_jobs(request: Request) -> list[JobView]:
-    """Every job, newest first."""
+def _watch(request: Request, name: str) -> Watch:
+    """The one look at a job that all its followers share; it goes with the last of them."""
     jobs = _jobs(request)
-    return [jobs.view(name) for name in jobs.names()]
+    file = jobs.folder(name).events_file
+    watches: WeakValueDictionary[str, Watch] = request.app.state.watches
+    return watches.setdefault(name, Watch(file, lambda: jobs.status(name)))
+
+
+@routes.get("")
+def list_jobs(
+    request: Request,
+    response: Response,
+    search: str = "",
+    running: bool | None = None,
+    name: Annotated[list[str] | None, Query()] = None,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int | None, Query(ge=0, le=1000)] = None,
+    brief: bool = False,
+) -> list[JobView]:
+    """Every job, newest first; of those with a word in name, dataset or network, that run or have ended, or that are named.
+
+    The header X-Total-Count says how many there are beside the part from `offset`. `brief`: with as much as a list shows.
+    """
+    jobs = _jobs(request)
+    wanted = set(name or ())
+    hits = [found for found in jobs.find(search, running) if not wanted or found in wanted]
+    response.headers["X-Total-Count"] = str(len(hits))
+    part = hits[offset : None if limit is None else offset + limit]
+    return [view for found in part if (view := _there(jobs.glance if brief else jobs.view, found))]
+
+
+@names.get("/v1/job-names")
+def list_names(request: Request) -> list[str]:
+    """Of every job, newest first: what a new job cannot be called."""
+    return _jobs(request).names()
+
+
+def _there(view: Callable[[str], JobView], name: str) -> JobView | None:
+    """A view of a job that may be deleted at this very moment."""
+    try:
+        return view(name)
+    except (NotFound, FileNotFoundError):
+        return None
 
 
 @routes.post("", status_code=201)
@@ -56,19 +102,20 @@ def resume(request: Request, name: str) -> JobView:
     return _jobs(request).resume(name)
 
 
-@routes.delete("/{name}", status_code=204)
-def delete(request: Request, name: str) -> Response:
-    """Remove an ended job, its log and its model."""
-    _jobs(request).delete(name)
-    return Response(status_code=204)
+@routes.delete("/{name}")
+def delete(request: Request, name: str) -> DeletedJob:
+    """Move an ended job aside, with its log and its model; /v1/deleted brings it back, until it goes for good."""
+    return _jobs(request).delete(name)
 
 
 @routes.get("/{name}/events", response_class=StreamingResponse)
-def events(request: Request, name: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> StreamingResponse:
-    """Server-sent events: `event` (a line of events.jsonl), `status`, `end`."""
-    jobs = _jobs(request)
-    folder = jobs.folder(name)
-    frames = follow_events(folder.events_file, lambda: jobs.status(name), last_event_id)
+def events(request: Request, name: str, last_event_id: Annotated[int, Header(ge=0)] = 0, from_now: bool = False) -> StreamingResponse:
+    """Server-sent events: `event` (a line of events.jsonl), `status`, `news` (a status without what was sent before), `end`.
+
+    `from_now`: no event of the past, which the first status tells of.
+    """
+    watch = _watch(request, name)
+    frames = follow_events(watch, FROM_NOW if from_now and not last_event_id else last_event_id)
     return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM)
 
 
@@ -78,12 +125,66 @@ def log(request: Request, name: str, lines: Annotated[int, Query(alias="tail", g
     return tail(_jobs(request).folder(name).log_file, lines)
 
 
+@routes.get("/{name}/log/file", response_class=FileResponse)
+def log_file(request: Request, name: str) -> FileResponse:
+    """All that the training printed."""
+    file = _jobs(request).folder(name).log_file
+    if not file.exists():
+        raise NotFound(f"The job “{name}” has printed nothing yet.", "It does once its process runs.")
+    return FileResponse(file, media_type="text/plain; charset=utf-8", filename=f"{name}.log")
+
+
+@routes.get("/{name}/log/part")
+def log_part(
+    request: Request,
+    name: str,
+    before: Annotated[int | None, Query(ge=0)] = None,
+    after: Annotated[int | None, Query(ge=0)] = None,
+    lines: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> LogPart:
+    """Lines that end before a byte of the log, or start at one; the last ones where neither is given."""
+    file = _jobs(request).folder(name).log_file
+    return part_before(file, before, lines) if after is None else part_after(file, after, lines)
+
+
+@routes.get("/{name}/log/search")
+def log_search(
+    request: Request,
+    name: str,
+    word: Annotated[str, Query(min_length=1, max_length=200)],
+    before: Annotated[int | None, Query(ge=0)] = None,
+) -> Hits:
+    """The last lines that hold a word, before a byte of the log where one is given."""
+    return find_lines(_jobs(request).folder(name).log_file, word, before)
+
+
 @routes.get("/{name}/log/stream", response_class=StreamingResponse)
-def log_stream(request: Request, name: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> StreamingResponse:
-    """Server-sent events, one a line; the id is the byte offset behind the line."""
-    jobs = _jobs(request)
-    frames = follow_log(jobs.folder(name).log_file, lambda: jobs.status(name), last_event_id)
+def log_stream(
+    request: Request, name: str, last_event_id: Annotated[int, Header(ge=0)] = 0, after: Annotated[int, Query(ge=0)] = 0
+) -> StreamingResponse:
+    """Server-sent events, one a line; the id is the byte offset behind the line. `after`: the offset to begin at."""
+    watch = _watch(request, name)
+    frames = follow_log(watch, _jobs(request).folder(name).log_file, last_event_id or after)
     return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM)
+
+
+@routes.get("/{name}/usage")
+def usage(request: Request, name: str) -> dict[str, Any] | None:
+    """What a running job takes: processor seconds so far and bytes of memory, beside the cores and the memory that there are.
+
+    null where it does not run. What it takes of the processors is the quotient of two looks.
+    """
+    taken = _jobs(request).usage(name)
+    return None if taken is None else {**asdict(taken), "at": time.time(), **describe_room()}
+
+
+@routes.get("/{name}/confusion")
+def confusion(request: Request, name: str) -> Confusion:
+    """Which classes the model takes for which, in pixels of the validation pictures: of the best epoch and of the latest one."""
+    found = _jobs(request).folder(name).confusion()
+    if found is None:
+        raise NotFound(f"The job “{name}” has no confusion matrix.", "It comes with the first scoring.")
+    return found
 
 
 @routes.get("/{name}/log.csv", response_class=FileResponse)
@@ -101,4 +202,4 @@ def preview(request: Request, name: str, file: str) -> FileResponse:
     path = _jobs(request).folder(name).previews / file
     if "/" in file or file.startswith(".") or not path.is_file():
         raise NotFound(f"The job “{name}” has no preview {file}.", "Look at the job for the previews it has.")
-    return FileResponse(path, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+    return FileResponse(path, headers={"Cache-Control": "private, max-age=600"})

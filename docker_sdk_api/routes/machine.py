@@ -3,10 +3,13 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel
 
 from contracts.hyperparameters import describe_hyperparameters, read_hyperparameters
+from contracts.job import JobView
 from contracts.networks import CATALOGUE
 from docker_sdk_api.machine import describe_machine, list_engines
+from docker_sdk_api.self_test import Step, start_self_test, steps_of
 
 routes = APIRouter(prefix="/v1", tags=["machine"])
 
@@ -39,3 +42,21 @@ def networks(request: Request) -> list[dict[str, Any]]:
 def hyperparameters() -> list[dict[str, Any]]:
     """Every setting: kind, default, range, unit, help."""
     return describe_hyperparameters()
+
+
+class SelfTest(BaseModel):
+    """`engine`: empty for the first one that can run here."""
+
+    engine: str = ""
+
+
+@routes.post("/self-test", status_code=201)
+def start_test(request: Request, wish: SelfTest) -> JobView:
+    """Train a tiny model on the dummy dataset: a real job, through everything that a job goes through."""
+    return start_self_test(request.app.state.jobs, wish.engine)
+
+
+@routes.get("/self-test/{job}")
+def self_test(request: Request, job: str) -> list[Step]:
+    """How far such a job has come, step by step."""
+    return steps_of(request.app.state.jobs, job)

@@ -1,52 +1,101 @@
-"""/v1/models: what was trained, and its download."""
+"""/v1/models: what was trained: shown, downloaded, taken out of service and back, deleted and brought back."""
 
 import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from contracts.errors import NotFound
-from contracts.model import Model, read_model
-from docker_sdk_api.jobs import Jobs
+from contracts.model import PublishedModel
+from docker_sdk_api.deleted import DeletedJob
+from docker_sdk_api.models import EXAMPLE, GRAPH, Models
 
-routes = APIRouter(prefix="/v1/models", tags=["models"])
+routes = APIRouter(prefix="/v1", tags=["models"])
 CHUNK = 2**20
 
 
-def _jobs(request: Request) -> Jobs:
-    jobs: Jobs = request.app.state.jobs
-    return jobs
+def _models(request: Request) -> Models:
+    models: Models = request.app.state.models
+    return models
 
 
-@routes.get("")
-def list_models(request: Request) -> list[Model]:
-    """Every published model, newest first."""
-    return _jobs(request).models()
+@routes.get("/models")
+def list_models(request: Request, limit: Annotated[int | None, Query(ge=0, le=1000)] = None) -> list[PublishedModel]:
+    """Every published model, newest first; retired ones too."""
+    return _models(request).all(limit)
 
 
-@routes.get("/{name}")
-def show(request: Request, name: str) -> Model:
-    return read_model(_jobs(request).model_folder(name))
+@routes.get("/models/{name}")
+def show(request: Request, name: str) -> PublishedModel:
+    return _models(request).one(name)
 
 
-@routes.get("/{name}/example", response_class=FileResponse)
+@routes.get("/models/{name}/pictures")
+def pictures(request: Request, name: str) -> list[str]:
+    """Stems of the pictures of its dataset that scored it; none where the dataset is not here any more."""
+    return _models(request).pictures(name, request.app.state.datasets.folder)
+
+
+@routes.delete("/models/{name}")
+def delete(request: Request, name: str) -> DeletedJob:
+    """Move a model aside; its job stays. /v1/deleted-models brings it back, until it goes for good."""
+    return _models(request).delete(name)
+
+
+@routes.post("/models/{name}/retire", status_code=204)
+def retire(request: Request, name: str) -> Response:
+    """Keep a model, and serve it no longer."""
+    _models(request).retire(name)
+    return Response(status_code=204)
+
+
+@routes.post("/models/{name}/publish", status_code=204)
+def publish(request: Request, name: str) -> Response:
+    """Serve a retired model again."""
+    _models(request).publish(name)
+    return Response(status_code=204)
+
+
+@routes.get("/models/{name}/example", response_class=FileResponse)
 def example(request: Request, name: str) -> FileResponse:
     """A validation picture as the model sees it."""
-    file = _jobs(request).model_folder(name) / "example.jpg"
-    if not file.exists():
-        raise NotFound(f"The model “{name}” has no example picture.", "Models of an older version have none.")
-    return FileResponse(file)
+    return FileResponse(_models(request).file(name, EXAMPLE), headers={"Cache-Control": "private, max-age=60"})
 
 
-@routes.get("/{name}/download", response_class=StreamingResponse)
+@routes.get("/models/{name}/model.onnx", response_class=FileResponse)
+def graph(request: Request, name: str) -> FileResponse:
+    """The network alone, in float32, for other programs."""
+    return FileResponse(_models(request).file(name, GRAPH), filename=f"{name}.onnx", media_type="application/octet-stream")
+
+
+@routes.get("/models/{name}/download", response_class=StreamingResponse)
 def download(request: Request, name: str) -> StreamingResponse:
     """The model as a zip, packed while it is sent."""
     headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
-    return StreamingResponse(pack(_jobs(request).model_folder(name)), media_type="application/zip", headers=headers)
+    return StreamingResponse(pack(_models(request).folder(name).model), media_type="application/zip", headers=headers)
+
+
+@routes.get("/deleted-models")
+def list_deleted(request: Request) -> list[DeletedJob]:
+    """The last one first, each with the moment at which it goes for good."""
+    return _models(request).deleted.all()
+
+
+@routes.post("/deleted-models/{id}/undo")
+def undo(request: Request, id: str) -> PublishedModel:
+    """Bring a deleted model back as it was."""
+    models = _models(request)
+    return models.one(models.deleted.bring_back(id))
+
+
+@routes.delete("/deleted-models/{id}", status_code=204)
+def remove(request: Request, id: str) -> Response:
+    """Remove a deleted model for good, at once: its disk space is free then."""
+    _models(request).deleted.remove(id)
+    return Response(status_code=204)
 
 
 def pack(folder: Path) -> Iterator[bytes]:

@@ -1,17 +1,21 @@
 // A job as it learns: live events move the figures, the curves and the previews in place.
-import { duration } from "./figures.js";
-import { draw } from "./curves.js";
+import { Curves, look, reach } from "./curves.js";
+import { duration, size } from "./figures.js";
+import { layers } from "./layers.js";
 import { swap } from "./refresh.js";
-import { open } from "./viewer.js";
 
 const { status: first, classes } = JSON.parse(document.getElementById("job-data").textContent);
+const ENDED = ["finished", "stopped", "failed"];
+const LOAD_EVERY = 3000;
 const head = () => document.querySelector("[data-job]");
 const live = (name) => document.querySelector(`[data-live=${name}]`);
-const figure = document.querySelector("[data-sheets]");
-const slider = figure.querySelector(".epochs input");
+const tools = document.querySelectorAll("[data-curve-tools]");
 let last = first;
 let source = null;
-let spoken = 0;
+let retry = 1000;
+let spoken = first.history.length;
+let curves = null;
+let pictures = null;
 
 function say(name, text) {
   const place = live(name);
@@ -21,6 +25,8 @@ function say(name, text) {
 function progress(status) {
   if (status.epoch) say("epoch", `epoch ${status.epoch} of ${status.epochs}`);
   say("left", status.seconds_left === null || status.state !== "training" ? "" : `${duration(status.seconds_left)} left`);
+  if (live("left") && status.seconds_left !== null) live("left").title = `about ${new Date(Date.now() + status.seconds_left * 1000).toLocaleTimeString()}`;
+  say("stage", ["training", status.state].includes(status.stage) ? "" : status.stage);
   say("device", status.device || "–");
   if (status.pictures_per_second !== null) say("speed", status.pictures_per_second.toFixed(1));
   const done = status.epochs ? (status.epoch - 1 + (status.steps ? status.step / status.steps : 0)) / status.epochs : 0;
@@ -38,24 +44,39 @@ function speak(status) {
   say("spoken", `Epoch ${spoken} of ${status.epochs}${score == null ? "" : `, mIoU ${score.toFixed(3)}`}`);
 }
 
-function previews(status) {
-  const files = status.previews;
-  if (!files.length) return;
-  const latest = Number(slider.value) === Number(slider.max);
-  slider.closest("label").hidden = files.length < 2;
-  slider.max = files.length - 1;
-  if (latest) slider.value = slider.max;
-  turn(files);
+/** The loss above, below it what the validation pictures say; every line is named at its end. */
+function figure(status) {
+  const epochs = (value) => status.history.map((scores) => [scores.epoch, value(scores)]).filter(([, y]) => y !== null && y !== undefined);
+  const line = (name, key, colour, value, more = {}) => ({ name, key, colour, points: epochs(value), ...more });
+  const ofClasses = classes.map(({ name, colour }) => line(name, `class ${name}`, colour || look("quiet"), (scores) => scores.iou_per_class[name]));
+  const scores = [...ofClasses, line("pixels right", "pixels", look("quiet"), (scores) => scores.pixel_accuracy, { dash: "3 4" }), line("mIoU", "mIoU", look("ink"), (scores) => scores.mean_iou, { wide: true })];
+  const best = status.best;
+  return {
+    label: `Curves: loss, and scores of the validation pictures, over ${status.history.length} epochs`,
+    x: "epoch",
+    reach: [Math.min(1, status.history[0].epoch), reach(status.history.at(-1).epoch, status.epochs, status.ended)],
+    marks: best ? [{ x: best.epoch, text: `best ${(best.mean_iou ?? 0).toFixed(3)}` }] : [],
+    panels: [
+      { title: "loss", share: 0.34, range: null, log: true, lines: [line("loss", "loss", look("accent"), (scores) => scores.loss, { wide: true })] },
+      { title: "IoU of the validation pictures", share: 0.66, range: [0, 1], lines: scores.filter((row) => row.points.length) },
+    ],
+  };
 }
 
-function turn(files) {
-  const file = files[Number(slider.value)];
-  const image = figure.querySelector(".base");
-  const address = head().dataset.previews.replace("FILE", encodeURIComponent(file));
-  figure.querySelector("output").textContent = Number(file.match(/\d+/)?.[0] ?? 0);
-  if (image.getAttribute("src") !== address) image.src = address;
-  image.hidden = false;
-  figure.querySelector(".stage .empty").hidden = true;
+function draw(status) {
+  if (!status.history.length) return;
+  if (!curves) {
+    for (const tool of tools) tool.hidden = false;
+    curves = new Curves(document.querySelector("[data-curves]"), tools[0]);
+  }
+  curves.show(figure(status));
+}
+
+/** Pointing at a class lets the other curves stand back, wherever its name is. */
+function key(target) {
+  const row = target.closest?.("[data-key], [data-class]");
+  const name = row?.dataset.key ?? classes[row?.dataset.class]?.name;
+  return name === undefined ? null : `class ${name}`;
 }
 
 /** What the server words anew; where it does not answer just now, the next event brings it. */
@@ -66,47 +87,100 @@ function changed(before, status) {
   return status.state !== before.state || status.warnings.length !== before.warnings.length || !status.best !== !before.best;
 }
 
-async function take(status) {
+async function show(status) {
   const before = last;
   last = status;
-  if (changed(before, status)) await renew(["head", "scores"]);
-  else if (status.history.length !== before.history.length) await renew(["scores"]);
-  progress(status);
-  speak(status);
-  previews(status);
-  if (status.history.length !== before.history.length || status.ended !== before.ended) draw(status, classes);
+  const scored = status.history.length !== before.history.length;
+  if (scored || changed(before, status)) await renew(["head", "scores", ...(status.pictures.length && !pictures ? ["previews"] : [])]);
+  progress(last);
+  speak(last);
+  pictures ??= layers(document.querySelector("#previews [data-viewer]"));
+  pictures?.show(last.previews);
+  if (scored || status.ended !== before.ended) draw(last);
+}
+
+/** A status that goes on: of its long lists only what is new has come. */
+function grown({ history_from, previews_from, history, previews, ...rest }) {
+  return { ...rest, history: [...last.history.slice(0, history_from), ...history], previews: [...last.previews.slice(0, previews_from), ...previews] };
+}
+
+/** One after the other: while the server words something anew, later news wait. */
+let queue = Promise.resolve();
+const take = (status) => (queue = queue.then(() => show(status())).catch(() => undefined));
+
+function lost(yes) {
+  const place = document.querySelector("[data-lost]");
+  if (place) place.hidden = !yes;
 }
 
 function listen() {
+  if (source) return;
   source = new EventSource(head().dataset.events);
-  source.addEventListener("status", (event) => take(JSON.parse(event.data)));
+  source.addEventListener("status", (event) => take(() => JSON.parse(event.data)));
+  source.addEventListener("news", (event) => take(() => grown(JSON.parse(event.data))));
   source.addEventListener("end", () => {
-    source.close();
+    rest();
     document.removeEventListener("visibilitychange", pause);
   });
-  source.onopen = () => (document.querySelector("[data-lost]").hidden = true);
-  source.onerror = () => (document.querySelector("[data-lost]").hidden = false);
+  source.onopen = () => {
+    lost(false);
+    retry = 1000;
+  };
+  source.onerror = () => {
+    lost(true);
+    if (source?.readyState !== EventSource.CLOSED) return; // the browser itself tries again
+    rest(); // it was answered with a refusal, as while the services start again
+    setTimeout(() => document.hidden || listen(), (retry = Math.min(retry * 2, 15_000)));
+  };
+}
+
+function rest() {
+  source?.close();
+  source = null;
 }
 
 /** A browser has few connections to one address: a page that nobody sees gives its own back. */
 function pause() {
-  if (document.hidden) source?.close();
-  else listen();
+  if (document.hidden) rest();
+  else if (!ENDED.includes(last.state)) listen();
 }
 
-slider.addEventListener("input", () => turn(last.previews));
-figure.querySelector(".stage").addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (!step) return;
-  slider.value = Number(slider.value) + step;
-  turn(last.previews);
-});
-open(figure);
-previews(first);
-spoken = first.history.length;
-draw(first, classes);
-for (const change of ["(prefers-color-scheme: dark)"]) matchMedia(change).addEventListener("change", () => draw(last, classes));
-if (!["finished", "stopped", "failed"].includes(first.state)) {
+/** What the job takes of the machine: two looks give its share of the processors. */
+let looked = null;
+async function load() {
+  if (ENDED.includes(last.state)) {
+    document.querySelector("[data-load]")?.setAttribute("hidden", "");
+    return;
+  }
+  if (!document.hidden) {
+    try {
+      const now = await (await fetch(head().dataset.usage)).json();
+      const place = document.querySelector("[data-load]");
+      if (now && place) {
+        place.hidden = false;
+        const cores = looked ? Math.max(0, (now.cpu_seconds - looked.cpu_seconds) / (now.at - looked.at)) : null;
+        meter("cpu", cores === null ? "…" : `${cores.toFixed(1)} of ${now.cores} cores`, (cores ?? 0) / now.cores);
+        meter("memory", `${size(now.memory_bytes)} of ${size(now.memory_total)} memory`, now.memory_bytes / now.memory_total);
+        looked = now;
+      }
+    } catch {
+      looked = null;
+    }
+  }
+  setTimeout(load, LOAD_EVERY);
+}
+
+function meter(name, text, share) {
+  say(name, text);
+  document.querySelector(`[data-meter=${name}]`).style.width = `${Math.min(100, share * 100).toFixed(1)}%`;
+}
+
+for (const type of ["pointerover", "focusin"]) document.addEventListener(type, (event) => curves?.dim(key(event.target)));
+pictures = layers(document.querySelector("#previews [data-viewer]"));
+pictures?.show(first.previews);
+draw(first);
+if (!ENDED.includes(first.state)) {
   document.addEventListener("visibilitychange", pause);
   if (!document.hidden) listen();
+  load();
 }

@@ -1,61 +1,178 @@
-// The log as it grows. It follows its end until the reader scrolls up, and rests while the page is in the background.
+// The log, however long: its end as the page came, new lines as they are printed, earlier ones by pages, and the whole searched by the server.
 
 const pane = document.querySelector("[data-log]");
-const follow = document.querySelector("[data-follow]");
-const search = document.querySelector("[data-search]");
-const MOST = 5000;
-let lines = [];
-let after = "";
+const list = pane.querySelector("code");
+const section = pane.closest("section");
+const tool = (name) => section.querySelector(`[data-${name}]`);
+const [follow, search, said] = ["follow", "search", "said"].map(tool);
+const MOST = 5000; // lines that the page holds; the others stay on the server
+const LINES = 1000;
+const found = Object.assign(document.createElement("ol"), { className: "hits", hidden: true });
+let lines = list.textContent ? list.textContent.split("\n") : [];
+let start = Number(pane.dataset.start);
+let after = Number(pane.dataset.end);
+let waiting = [];
 let source = null;
-let queued = false;
+let retry = 1000;
+let busy = false;
+let away = false; // the page shows a place in the middle of the log
 
-function draw() {
-  queued = false;
-  const wanted = search.value.toLowerCase();
-  const shown = wanted ? lines.filter((line) => line.toLowerCase().includes(wanted)) : lines;
-  pane.textContent = shown.join("\n") || (wanted ? "No line holds this." : "Nothing printed yet.");
+const ask = async (what, words) => {
+  const answer = await fetch(`${pane.dataset.log}/${what}?${new URLSearchParams(words)}`);
+  if (!answer.ok) throw new Error(String(answer.status));
+  return answer.json();
+};
+
+function show() {
+  list.textContent = lines.join("\n") || "Nothing printed yet.";
+  tool("earlier").hidden = start === 0;
+}
+
+function atEnd() {
+  return pane.scrollHeight - pane.scrollTop - pane.clientHeight < 24;
+}
+
+/** New lines are joined on once a frame: a log that pours does not stop the page. */
+function add(line) {
+  if (!waiting.length) requestAnimationFrame(join);
+  waiting.push(line);
+}
+
+function join() {
+  const fresh = waiting;
+  waiting = [];
+  if (away) return;
+  lines.push(...fresh);
+  if (!follow.checked && lines.length > MOST) return rest(); // a reader who has stopped to read keeps what is there
+  if (lines.length > MOST) {
+    const gone = lines.slice(0, -MOST);
+    start += new TextEncoder().encode(gone.join("\n")).length + 1;
+    lines = lines.slice(-MOST);
+    show();
+  } else {
+    if (lines.length === fresh.length) list.textContent = "";
+    list.append((lines.length === fresh.length ? "" : "\n") + fresh.join("\n"));
+  }
   if (follow.checked) pane.scrollTop = pane.scrollHeight;
 }
 
-function later() {
-  if (!queued) requestAnimationFrame(draw);
-  queued = true;
-}
-
 function listen() {
-  const words = after ? `?after=${encodeURIComponent(after)}` : "";
-  source = new EventSource(pane.dataset.log + words);
-  let first = !after;
+  if (source || away) return;
+  source = new EventSource(`${pane.dataset.log}/stream?after=${after}`);
+  source.onopen = () => (retry = 1000);
   source.onmessage = (event) => {
-    if (first) lines = []; // the page's own copy of the log gives way to the whole
-    first = false;
-    after = event.lastEventId;
-    lines.push(event.data);
-    if (lines.length > MOST) lines = lines.slice(-MOST);
-    later();
+    after = Number(event.lastEventId);
+    add(event.data);
   };
-  source.addEventListener("end", () => rest("ended"));
+  source.addEventListener("end", () => {
+    rest();
+    pane.dataset.ended = "yes";
+  });
+  source.onerror = () => {
+    if (source?.readyState !== EventSource.CLOSED) return; // the browser itself tries again
+    rest();
+    setTimeout(listen, (retry = Math.min(retry * 2, 15_000)));
+  };
 }
 
-function rest(why) {
+function rest() {
   source?.close();
   source = null;
-  if (why === "ended") document.removeEventListener("visibilitychange", turn);
 }
 
-function turn() {
-  if (document.hidden) rest("hidden");
-  else if (!source) listen();
+async function earlier() {
+  if (busy || start === 0) return;
+  busy = true;
+  try {
+    const part = await ask("part", { before: start, lines: LINES });
+    const height = pane.scrollHeight;
+    lines = [...part.lines, ...lines];
+    start = part.start;
+    follow.checked = false;
+    show();
+    pane.scrollTop += pane.scrollHeight - height;
+  } catch {
+    said.textContent = "Nothing answers at the moment: try again.";
+  }
+  busy = false;
 }
 
-for (const tool of [follow, search]) tool.closest("label").hidden = false;
-lines = pane.textContent.split("\n");
+/** The end again, and followed. */
+async function toEnd() {
+  rest();
+  const part = await ask("part", { lines: LINES });
+  [lines, start, after, away] = [part.lines, part.start, part.end, false];
+  show();
+  said.textContent = "";
+  pane.scrollTop = pane.scrollHeight;
+  if (pane.dataset.ended === "no") listen();
+}
+
+/** A place in the middle: the lines from a byte on, with some before it. */
+async function goTo(at) {
+  rest();
+  const [before, behind] = await Promise.all([ask("part", { before: at, lines: 20 }), ask("part", { after: at, lines: LINES })]);
+  [lines, start, away] = [[...before.lines, ...behind.lines], before.start, true];
+  follow.checked = false;
+  found.hidden = true;
+  pane.hidden = false;
+  show();
+  said.textContent = "This is a place in the middle: tick Follow for the end.";
+  pane.scrollTop = (pane.scrollHeight * before.lines.length) / Math.max(1, lines.length);
+}
+
+function marked(line, word) {
+  const at = line.toLowerCase().indexOf(word.toLowerCase());
+  const mark = Object.assign(document.createElement("mark"), { textContent: line.slice(at, at + word.length) });
+  return at < 0 ? [line] : [line.slice(0, at), mark, line.slice(at + word.length)];
+}
+
+async function look() {
+  const word = search.value.trim();
+  found.hidden = !word;
+  pane.hidden = Boolean(word);
+  if (!word) return (said.textContent = "");
+  try {
+    const { hits, more } = await ask("search", { word });
+    if (word !== search.value.trim()) return; // typed on meanwhile
+    found.replaceChildren(...hits.map((hit) => {
+      const button = document.createElement("button");
+      button.append(...marked(hit.line, word));
+      button.addEventListener("click", () => goTo(hit.at).catch(() => (said.textContent = "Nothing answers at the moment: try again.")));
+      const row = document.createElement("li");
+      row.append(button);
+      return row;
+    }));
+    said.textContent = hits.length ? `${more ? `The last ${hits.length} lines` : hits.length === 1 ? "One line" : `${hits.length} lines`} with “${word}”` : `No line holds “${word}”.`;
+    found.scrollTop = found.scrollHeight;
+  } catch {
+    said.textContent = "Nothing answers at the moment: try again.";
+  }
+}
+
+let typed = 0;
+for (const element of [follow, search]) element.closest("label").hidden = false;
+pane.after(found);
+show();
 pane.scrollTop = pane.scrollHeight;
-search.addEventListener("input", later);
-follow.addEventListener("change", later);
-pane.addEventListener("scroll", () => {
-  const atEnd = pane.scrollHeight - pane.scrollTop - pane.clientHeight < 24;
-  if (!queued) follow.checked = atEnd;
+search.addEventListener("input", () => {
+  clearTimeout(typed);
+  typed = setTimeout(look, 200);
 });
-document.addEventListener("visibilitychange", turn);
-if (!document.hidden) listen();
+follow.addEventListener("change", () => {
+  if (!follow.checked) return;
+  search.value = "";
+  found.hidden = true;
+  pane.hidden = false;
+  toEnd().catch(() => (said.textContent = "Nothing answers at the moment: try again."));
+});
+tool("earlier").addEventListener("click", earlier);
+pane.addEventListener("scroll", () => {
+  if (pane.scrollTop < 40 && start > 0 && lines.length < 20 * LINES && pane.scrollHeight > pane.clientHeight + 80) earlier();
+  if (!atEnd()) follow.checked = false;
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) rest();
+  else if (pane.dataset.ended === "no") (follow.checked ? toEnd() : Promise.resolve(listen())).catch(listen);
+});
+if (pane.dataset.ended === "no" && !document.hidden) listen();

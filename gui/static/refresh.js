@@ -15,11 +15,15 @@ export async function swap(url, ids, init) {
 const summary = (details) => details.querySelector("summary")?.textContent.trim();
 const same = (element) => (other) => other.matches(element.localName) && other.textContent.trim() === element.textContent.trim();
 
-/** What a person has opened stays open, the keyboard stays where it was, and nothing is taken from under a pressed pointer. */
+/** What a person has opened stays open, what was chosen stays chosen, the keyboard stays where it was, and nothing is taken from under a pressed pointer. */
 async function replace(shown, fresh) {
   while (shown.matches(":active")) await new Promise((rested) => setTimeout(rested, 50));
   const opened = [...shown.querySelectorAll("details[open]")].map(summary);
   for (const details of fresh.querySelectorAll("details")) details.open ||= opened.includes(summary(details));
+  for (const box of shown.querySelectorAll("input[type=checkbox][value]:checked")) {
+    const again = fresh.querySelector(`input[name="${CSS.escape(box.name)}"][value="${CSS.escape(box.value)}"]`);
+    if (again) again.checked = true;
+  }
   const held = shown.contains(document.activeElement) ? document.activeElement : null;
   shown.replaceWith(fresh);
   if (held) [...fresh.querySelectorAll("a, button, summary, input")].find(same(held))?.focus({ preventScroll: true });

@@ -2,22 +2,24 @@
 
 const FARTHEST = 16;
 
-/** Makes a figure[data-viewer] live. Harmless when called twice. */
+/** Makes a figure[data-viewer] live: all its stages show the same part of the picture. Harmless when called twice. */
 export function open(figure) {
   if (figure.dataset.open) return;
   figure.dataset.open = "yes";
-  const stage = figure.querySelector(".stage");
+  const stages = figure.querySelectorAll(".stage");
   const view = { x: 0, y: 0, scale: 1 };
   const show = () => {
-    for (const layer of stage.querySelectorAll("img, canvas")) {
-      layer.style.transform = view.scale === 1 ? "" : `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
-      layer.classList.toggle("sharp", view.scale > 3);
+    for (const stage of stages) {
+      for (const layer of stage.querySelectorAll("img, canvas")) {
+        layer.style.transform = view.scale === 1 ? "" : `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
+        layer.classList.toggle("sharp", view.scale > 3);
+      }
+      stage.classList.toggle("zoomed", view.scale > 1);
     }
-    stage.classList.toggle("zoomed", view.scale > 1);
   };
-  zoomable(stage, view, show);
-  opacity(figure, stage);
-  dimming(figure, stage);
+  for (const stage of stages) zoomable(stage, view, show);
+  opacity(figure);
+  dimming(figure);
 }
 
 function zoomable(stage, view, show) {
@@ -74,38 +76,55 @@ function zoomable(stage, view, show) {
   for (const image of stage.querySelectorAll("img")) image.draggable = false;
 }
 
-function opacity(figure, stage) {
+function opacity(figure) {
   const label = figure.querySelector(".opacity");
-  const over = stage.querySelector(".over");
-  if (!label || !over) return;
+  const overs = figure.querySelectorAll(".stage .over");
+  if (!label || !overs.length) return;
   const slider = label.querySelector("input");
   label.hidden = false;
-  const set = (value) => (over.style.opacity = value);
+  const set = (value) => overs.forEach((over) => (over.style.opacity = value));
   slider.addEventListener("input", () => set(slider.value / 100));
   addEventListener("keydown", (event) => event.key === "o" && !typing(event) && set(0));
   addEventListener("keyup", (event) => event.key === "o" && set(slider.value / 100));
 }
 
-/** Pointing at a class dims all others: the mask is drawn again with the others faint. */
-function dimming(figure, stage) {
-  const over = stage.querySelector("img.over[data-classes]");
-  const rows = (figure.closest("#answer") ?? figure).querySelectorAll("[data-class]");
-  if (!over) return;
-  const whole = over.src;
+/** Pointing at a class dims all others: the masks are drawn again with the others faint. `data-whole` is the mask as it is. */
+function dimming(figure) {
+  const overs = figure.querySelectorAll(".stage img.over[data-classes]");
+  const rows = figure.querySelectorAll("[data-class]");
   const drawn = new Map();
-  for (const row of rows) {
-    const swatch = row.querySelector(".swatch");
-    const only = () => swatch && (over.src = drawn.get(row) ?? keep(drawn, row, alone(over, swatch)));
-    const all = () => (over.src = whole);
+  let pointed = null;
+  const dim = async (over, row) => {
+    const whole = (over.dataset.whole ||= over.src);
+    const key = `${row.dataset.class} ${whole}`;
+    if (!drawn.has(key)) drawn.set(key, alone(whole, row.querySelector(".swatch")));
+    const dimmed = await drawn.get(key);
+    if (pointed === row && over.dataset.whole === whole) over.src = dimmed;
+  };
+  const all = () => {
+    pointed = null;
+    for (const over of overs) {
+      if (over.dataset.whole) over.src = over.dataset.whole;
+      delete over.dataset.whole;
+    }
+  };
+  for (const row of overs.length ? rows : []) {
+    const only = () => {
+      if (!row.querySelector(".swatch")) return;
+      pointed = row;
+      for (const over of overs) if (over.src) dim(over, row).catch(() => undefined); // a mask that cannot be read stays as it is
+    };
     for (const start of ["pointerenter", "focus"]) row.addEventListener(start, only);
     for (const end of ["pointerleave", "blur"]) row.addEventListener(end, all);
   }
 }
 
-function alone(over, swatch) {
-  const canvas = Object.assign(document.createElement("canvas"), { width: over.naturalWidth, height: over.naturalHeight });
+async function alone(address, swatch) {
+  const mask = Object.assign(new Image(), { src: address });
+  await mask.decode();
+  const canvas = Object.assign(document.createElement("canvas"), { width: mask.naturalWidth, height: mask.naturalHeight });
   const context = canvas.getContext("2d");
-  context.drawImage(over, 0, 0);
+  context.drawImage(mask, 0, 0);
   const picture = context.getImageData(0, 0, canvas.width, canvas.height);
   const colour = swatch.classList.contains("bare") ? [] : getComputedStyle(swatch).backgroundColor.match(/\d+/g).map(Number);
   const { data } = picture;
@@ -116,7 +135,6 @@ function alone(over, swatch) {
   return canvas.toDataURL();
 }
 
-const keep = (map, key, value) => (map.set(key, value), value);
 const typing = (event) => event.target.matches("input:not([type=range]), textarea, select");
 
 addEventListener("keydown", (event) => {

@@ -1,7 +1,8 @@
-// The wizard's right side follows each choice: the step's own address is read again with what is typed.
+// The wizard follows each choice: the step's own address is read again with what is typed, and what it says now takes its place.
 import { swap } from "./refresh.js";
 
 const form = document.querySelector("form.choice");
+const here = form.getAttribute("data-step"); // form.dataset is the field of that name
 let waiting = 0;
 let running = new AbortController();
 let changed = new Set();
@@ -9,39 +10,59 @@ let changed = new Set();
 /** What the fields hold, as an address carries it. */
 const words = () => new URLSearchParams(new FormData(form)).toString();
 
+/** Sections that hold fields of their own are read again only where another field decides over them: nobody loses a field while typing. */
+const DECIDES = { dataset: ["split"], network: ["weights", "where"], gpus: ["networks", "where"] };
+
 function follow(event) {
   clearTimeout(waiting);
   changed.add(event.target.name);
-  waiting = setTimeout(() => {
+  waiting = setTimeout(async () => {
     running.abort();
     running = new AbortController();
-    const url = `${form.dataset.step}?${words()}`;
+    const url = `${here}?${words()}`;
     history.replaceState(null, "", url); // reload and Back find what was typed
-    keepBack();
-    const others = changed.has("network") ? ["weights"] : []; // another network starts from other weights
+    const sections = [...changed].flatMap((name) => DECIDES[name] ?? []);
     changed = new Set();
-    swap(url, ["meaning", ...others], { signal: running.signal }).catch(() => undefined);
+    const sayings = [...document.querySelectorAll("[data-follow]")].map((element) => element.id);
+    const there = new Set(["meaning", ...sections, ...sayings].filter((id) => document.getElementById(id)));
+    await swap(url, [...there], { signal: running.signal }).catch(() => undefined);
+    mark();
+    offerCopies();
   }, 250);
 }
 
-/** The step before, with what this step's fields hold now. */
-function keepBack() {
-  const link = document.querySelector("[data-back]");
-  if (!link) return;
-  const address = new URL(link.href);
-  address.search = words();
-  link.href = address.href;
+/** A field whose help names a fault is marked, for eyes and for screen readers. */
+function mark() {
+  for (const help of document.querySelectorAll(".help[data-follow]")) {
+    const field = help.closest(".field");
+    const fault = help.querySelector(".fault") !== null;
+    field.classList.toggle("faulty", fault);
+    const entry = field.querySelector("input, select");
+    if (fault) entry.setAttribute("aria-invalid", "true");
+    else entry.removeAttribute("aria-invalid");
+  }
 }
 
-form.addEventListener("input", form.method === "get" ? follow : keepBack);
-
-for (const block of document.querySelectorAll("[data-copy]")) {
-  const text = block.textContent;
-  const button = Object.assign(document.createElement("button"), { type: "button", className: "button copy", textContent: "Copy" });
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = "Copy"), 1500);
-  });
-  if (navigator.clipboard) block.append(button);
+function offerCopies() {
+  for (const block of document.querySelectorAll("[data-copy]:not(:has(button))")) {
+    const text = block.textContent;
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "button copy", textContent: "Copy" });
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 1500);
+    });
+    if (navigator.clipboard) block.append(button);
+  }
 }
+
+/** Whether a field holds something else than what the page came with: typed before this script ran, or brought back by the browser. */
+function differs(field) {
+  if (field.type === "radio" || field.type === "checkbox") return field.checked !== field.defaultChecked;
+  if (field.localName === "select") return [...field.options].some((option) => option.selected !== option.defaultSelected);
+  return field.type !== "hidden" && "defaultValue" in field && field.value !== field.defaultValue;
+}
+
+form.addEventListener("input", follow);
+window.addEventListener("pageshow", () => [...form.elements].filter(differs).forEach((field) => follow({ target: field })));
+offerCopies();

@@ -11,7 +11,7 @@ from typing import Annotated, Any, BinaryIO
 from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
-from contracts.errors import Late, Problem, TooLarge, Unavailable
+from contracts.errors import Invalid, Late, Problem, TooLarge, Unavailable
 from inference_api.answers import DRAWN, IN_MEMORY, Answer, Made, Wish, answer_to, new_file
 from inference_api.pictures import is_large, name_of, opened
 from inference_api.routes import REFUSALS, TURN, store_of
@@ -52,7 +52,7 @@ SEVERAL = {"application/json": {"example": [{"file": "photo.jpg", **SEGMENTS}, {
     "/models/{name}/predict",
     response_class=Response,
     dependencies=TURN,
-    responses={**REFUSALS, 200: {"content": PNG | JSON, "description": "A PNG of exactly the picture's size, or JSON."}},
+    responses={**REFUSALS, 200: {"content": PNG | JSON | ZIP, "description": "A PNG of exactly the picture's size, JSON, or a zip."}},
 )
 def predict(
     request: Request,
@@ -89,7 +89,10 @@ def predict_batch(
     most = request.app.state.settings.most_pictures
     if len(picture) > most:
         raise TooLarge(f"{len(picture)} pictures came in one request.", f"Send up to {most} at a time.")
-    loaded, answer = store_of(request).load(name), chosen_answer(wish, accept)
+    answer = chosen_answer(wish, accept)
+    if answer == "all":
+        raise Invalid("Many pictures have one kind of answer at a time.", "Ask for masks or segments here, or start a batch: it has both.")
+    loaded = store_of(request).load(name)
     each = [(upload, _look_or_problem(request, loaded, upload, wish, answer)) for upload in picture]
     if answer in DRAWN:
         return respond(_zip(each), "application/zip")

@@ -2,12 +2,13 @@
 
 The network exists twice: one learns at the size of a crop, its twin of the size of a tile holds the averaged weights and is
 what is scored and exported. (GluonCV writes the output size into the graph, so that one network cannot serve both.)
+On several GPUs the one that learns has its weights on each; the GPUs share out every batch and add up their gradients.
 """
 
 import json
+import os
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,42 +27,22 @@ from training_api.schedule import average_decay, learning_rate, momentum
 # MXNet 1.9.1 reads np.bool, which NumPy took away in 1.24; its own message for that would be an AttributeError.
 if tuple(int(part) for part in np.__version__.split(".")[:2]) >= (1, 24):
     raise ImportError(f"MXNet 1.9.1 needs NumPy below 1.24, and this is {np.__version__}")
+# MXNet reads these once, as it is imported. By itself it takes half of the processors, and its threads spin while they wait.
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 with warnings.catch_warnings():
     # Up to 1.23 reading np.bool and friends only warns, as does distutils: it is MXNet's and GluonCV's to mend, and frozen.
     warnings.simplefilter("ignore", DeprecationWarning)
     import mxnet as mx
-    from gluoncv.model_zoo.fastscnn import FastSCNN
-    from gluoncv.model_zoo.fcn import FCN
     from mxnet import autograd, gluon
 
+    from training_api.engines.gluon_losses import SegmentationLoss
+    from training_api.engines.gluon_networks import RECIPES, Recipe, build_network
     from training_api.engines.gluon_onnx import write_onnx
     from training_api.engines.gluon_weights import head_names, take_weights
 
 WEIGHTS, AVERAGED, OPTIMIZER, PROGRESS = "weights.params", "averaged.params", "optimizer.states", "engine.json"
-AUXILIARY = 0.4
-"""Weight of an auxiliary head's loss (Zhao et al. 2017, arXiv 1612.01105)."""
-LARGEST_TILE = 1024
-"""Longest side of a tile in pixels: beyond it a picture is read in parts, so that memory stays bounded."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How GluonCV builds a network: make(classes, height=, width=, aux=), and whether it learns with its auxiliary head."""
-
-    make: Callable[..., Any]
-    auxiliary: bool = False
-
-
-def _fcn_resnet50(classes: int, **options: Any) -> Any:
-    return FCN(classes, backbone="resnet50", pretrained_base=False, **options)
-
-
-RECIPES = {
-    ("fastscnn", "fastscnn"): Recipe(FastSCNN),
-    ("fcn", "resnet50"): Recipe(_fcn_resnet50),
-}
-"""By network and backbone. All are made with random numbers: what they start from is taken in afterwards (gluon_weights.py)."""
 
 
 class Loss:
@@ -75,35 +56,38 @@ class Loss:
 
 
 class GluonEngine:
-    """A GluonCV network being trained on the CPU or on one GPU."""
+    """A GluonCV network being trained on the CPU, or on one or more GPUs. `places`: MXNet's contexts, the first of which leads."""
 
     normalisation = IMAGENET
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, places: list[Any]) -> None:
         self.settings, self.crops, self.seed = plan.settings, plan.crops, plan.seed
-        self.place = _place(plan.gpus)
-        self.device = _describe(self.place)
-        self.remarks: list[str] = []
-        self.geometry = Geometry(short_side=plan.settings.short_side, tile=_tile(plan), multiple_of=plan.network.multiple_of)
-        self.network, self.averaged = self._build(plan)
-        self.loss = SegmentationLoss(_class_weights(plan.class_shares, plan.settings.balance), plan.settings.dice)
-        self.loss.initialize(ctx=self.place)
-        self.loss.hybridize(static_alloc=True)
-        self.learning = [value for value in self.network.collect_params().values() if value.grad_req != "null"]
-        self.trainer = _trainer(self.network, plan.settings)
+        self.places = places[: plan.settings.batch_size]
+        self.device = _describe(self.places)
+        self.remarks = list(_remarks(plan.settings.batch_size, len(places)))
+        recipe = RECIPES[plan.network.network, plan.network.backbone]
+        tile = _tile(plan, recipe.largest_tile)
+        self.geometry = Geometry(short_side=plan.settings.short_side, tile=tile, multiple_of=plan.network.multiple_of)
+        self.network, self.averaged = self._build(plan, recipe, tile)
+        weights = _class_weights(plan.class_shares, plan.settings.balance)
+        self.losses = [(share, SegmentationLoss(weights, plan.settings.dice, self.places)) for share in (1.0, *recipe.others)]
+        parameters = self.network.collect_params().values()
+        self.learning = [value for value in parameters if value.grad_req != "null"]
+        self.statistics = [value for value in parameters if value.grad_req == "null"]
+        self.trainer = _trainer(self.network, plan.settings, self.places)
         self.step = 0
         self.steps = plan.crops.steps * plan.settings.epochs
 
-    def _build(self, plan: Plan) -> tuple[Any, Any]:
+    def _build(self, plan: Plan, recipe: Recipe, tile: tuple[int, int]) -> tuple[Any, Any]:
         """The learning network and its twin, with the same weights."""
-        recipe = RECIPES[plan.network.network, plan.network.backbone]
         mx.random.seed(plan.seed)
-        crop = (plan.settings.crop, plan.settings.crop)
-        network = _initialised(recipe, plan.classes, crop, recipe.auxiliary, self.place)
-        take_weights(network, plan.start, head_names(network, recipe.make(plan.classes + 1, height=32, width=32, aux=recipe.auxiliary)))
-        averaged = _initialised(recipe, plan.classes, self.geometry.tile or crop, False, self.place)
+        side = plan.settings.crop
+        network = build_network(recipe, plan.classes, (side, side), self.places, crops=plan.settings.batch_size // len(self.places))
+        take_weights(network, plan.start, head_names(network, recipe.make(plan.classes + 1, height=side, width=side, aux=False)))
+        averaged = build_network(recipe, plan.classes, tile, self.places[:1])
         present = network._collect_params_with_prefix()
-        self._pairs = [(value.data(), present[name].data()) for name, value in averaged._collect_params_with_prefix().items()]
+        lead = self.places[0]
+        self._pairs = [(value.data(), present[name].data(lead)) for name, value in averaged._collect_params_with_prefix().items()]
         for mean, value in self._pairs:
             mean[:] = value
         return network, averaged
@@ -125,34 +109,50 @@ class GluonEngine:
     def _learn(self, batch: Batch, rate: float) -> Any:
         # MXNet's random state cannot be read, so it is set anew for every step: a resumed training drops what an unbroken one drops.
         mx.random.seed(int(np.random.default_rng([self.seed, self.step]).integers(2**31)))
-        pixels = mx.nd.array(batch.pixels, ctx=self.place)
-        masks = mx.nd.array(batch.masks, ctx=self.place, dtype="float32")
+        pixels = gluon.utils.split_and_load(batch.pixels, self.places, even_split=False)
+        masks = gluon.utils.split_and_load(batch.masks.astype(np.float32), self.places, even_split=False)
         with autograd.record():
-            outputs = self.network(pixels)
-            loss = self.loss(outputs[0], masks)
-            for output in outputs[1:]:
-                loss = loss + AUXILIARY * self.loss(output, masks)
+            outputs = list(zip(*(self.network(share) for share in pixels), strict=True))
+            loss = 0
+            for (share, loss_of), scores in zip(self.losses, outputs, strict=True):
+                loss = loss + share * loss_of(scores, [_at_size_of(some, truth) for some, truth in zip(scores, masks, strict=True)])
         loss.backward()
-        if self.settings.clip:
-            gluon.utils.clip_global_norm([value.grad() for value in self.learning], self.settings.clip, check_isfinite=False)
+        self.trainer.allreduce_grads()
         self._update(rate)
         return loss.detach()
 
     def _update(self, rate: float) -> None:
-        """One step of the optimiser. MXNet's Adam mixes the decay into the gradient; AdamW shrinks the weights beside it
-        (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
+        """One step of the optimiser, the same on every device. MXNet's Adam mixes the decay into the gradient; AdamW shrinks the
+        weights beside it (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
         self.trainer.set_learning_rate(rate)
         kept = momentum(self.settings, self.step, self.steps)
         setattr(self.trainer.optimizer, "beta1" if self.settings.optimizer == "adamw" else "momentum", kept)
+        if self.settings.clip:
+            self._clip()
         if self.settings.optimizer == "adamw" and self.settings.weight_decay:
             for value in self.learning:
                 if _decays(value):
-                    weight = value.data()
-                    weight *= 1 - rate * self.settings.weight_decay
-        self.trainer.step(1)
+                    for weight in value.list_data():
+                        weight *= 1 - rate * self.settings.weight_decay
+        self.trainer.update(1)
+
+    def _clip(self) -> None:
+        """Shorten the gradient to `clip`, by the same number on every device: they must not drift apart."""
+        parts = [value.grad(self.places[0]).reshape((-1,)) for value in self.learning]
+        length = mx.nd.sqrt(mx.nd.add_n(*(mx.nd.dot(part, part) for part in parts)))
+        share = mx.nd.minimum(self.settings.clip / (length + 1e-8), 1)
+        for place in self.places:
+            here = share.as_in_context(place)
+            for value in self.learning:
+                gradient = value.grad(place)
+                gradient *= here
 
     def _average(self) -> None:
-        """Move the twin's weights, and the statistics of batch norm with them, towards the present ones."""
+        """Move the twin's weights, and the statistics of batch norm with them, towards the present ones. What batch norm saw is
+        made the same on every device: each saw a share of the batch."""
+        if len(self.places) > 1:
+            for value in self.statistics:
+                value.set_data(sum(seen.as_in_context(self.places[0]) for seen in value.list_data()) / len(self.places))
         decay = average_decay(self.settings, self.step)
         for mean, value in self._pairs:
             mean *= decay
@@ -162,7 +162,7 @@ class GluonEngine:
         """Scores of normalised pixels. Raises ValueError where height and width are not the tile's."""
         if batch.shape[2:] != self.geometry.tile:
             raise ValueError(f"this network reads tiles of {self.geometry.tile}, not {batch.shape[2:]}")
-        scores: np.ndarray = self.averaged(mx.nd.array(batch, ctx=self.place))[0].asnumpy()
+        scores: np.ndarray = self.averaged(mx.nd.array(batch, ctx=self.places[0]))[0].asnumpy()
         return scores
 
     def save(self, folder: Path) -> None:
@@ -172,8 +172,8 @@ class GluonEngine:
         (folder / PROGRESS).write_text(json.dumps({"step": self.step, "seed": self.seed}))
 
     def load(self, folder: Path) -> None:
-        self.network.load_parameters(str(folder / WEIGHTS), ctx=self.place)
-        self.averaged.load_parameters(str(folder / AVERAGED), ctx=self.place)
+        self.network.load_parameters(str(folder / WEIGHTS), ctx=self.places)
+        self.averaged.load_parameters(str(folder / AVERAGED), ctx=self.places[:1])
         self.trainer.load_states(str(folder / OPTIMIZER))
         progress = json.loads((folder / PROGRESS).read_bytes())
         self.step, self.seed = progress["step"], progress["seed"]
@@ -185,48 +185,10 @@ class GluonEngine:
         write_onnx(self.averaged, (1, 3, height, width), folder / "model.onnx")
 
 
-class SegmentationLoss(gluon.HybridBlock):  # type: ignore[misc]  # MXNet has no types
-    """Cross-entropy over the known pixels, plus `dice` times one minus the soft Dice of each class present in the batch, mean
-    over those (Milletari et al. 2016, arXiv 1606.04797).
-
-    scores (n, classes, h, w) before the softmax, masks float32 (n, h, w) of class ids → (1,). A mask value that is no class,
-    such as IGNORE, has no part in any sum. `weights`: of each class in the cross-entropy.
-    """
-
-    def __init__(self, weights: np.ndarray, dice: float) -> None:
-        super().__init__()
-        self.dice = dice
-        with self.name_scope():
-            self.ids = self.params.get_constant("ids", np.arange(len(weights), dtype=np.float32).reshape(1, -1, 1, 1))
-            self.weights = self.params.get_constant("weights", weights.astype(np.float32).reshape(1, -1, 1, 1))
-
-    def hybrid_forward(self, F: Any, scores: Any, masks: Any, ids: Any, weights: Any) -> Any:
-        truth = F.broadcast_equal(F.expand_dims(masks, axis=1), ids)
-        weighted = F.broadcast_mul(truth, weights)
-        logarithms = F.log_softmax(scores, axis=1)
-        entropy = -F.sum(weighted * logarithms) / F.maximum(F.sum(weighted), 1e-6)
-        return entropy + self.dice * self._dice(F, F.exp(logarithms), truth) if self.dice else entropy
-
-    @staticmethod
-    def _dice(F: Any, probabilities: Any, truth: Any) -> Any:
-        probabilities = F.broadcast_mul(probabilities, F.sum(truth, axis=1, keepdims=True))
-        overlap = F.sum(probabilities * truth, axis=(0, 2, 3))
-        pixels = F.sum(truth, axis=(0, 2, 3))
-        dice = (2 * overlap + 1) / (F.sum(probabilities, axis=(0, 2, 3)) + pixels + 1)
-        present = pixels > 0
-        return F.sum(present * (1 - dice)) / F.maximum(F.sum(present), 1)
-
-
-def _initialised(recipe: Recipe, classes: int, size: tuple[int, int], auxiliary: bool, place: Any) -> Any:
-    """A network for pictures of one size (height, width), with random weights (He et al. 2015, arXiv 1502.01852)."""
-    network = recipe.make(classes, height=size[0], width=size[1], aux=auxiliary)
-    network.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0), ctx=place, force_reinit=True)
-    # GluonCV gives its heads ten times the rate. Here all learn at the rate that was asked for, whatever they start from.
-    network.collect_params().setattr("lr_mult", 1.0)
-    # Some weights get their shape, and so their values, from the first picture.
-    network(mx.nd.zeros((1, 3, *size), ctx=place))
-    network.hybridize(static_alloc=True)
-    return network
+def _at_size_of(scores: Any, masks: Any) -> Any:
+    """Masks at the size of scores that a network gives before it enlarges them: every so many pixels, as nearest neighbour does."""
+    step = masks.shape[1] // scores.shape[2]
+    return masks if step == 1 else masks[:, ::step, ::step]
 
 
 def _decays(parameter: Any) -> bool:
@@ -234,14 +196,18 @@ def _decays(parameter: Any) -> bool:
     return len(parameter.shape) > 1
 
 
-def _trainer(network: Any, settings: Hyperparameters) -> Any:
+def _trainer(network: Any, settings: Hyperparameters, places: list[Any]) -> Any:
+    """The optimiser; between several devices MXNet's kvstore adds up the gradients."""
     parameters = network.collect_params()
     if settings.optimizer == "adamw":
-        return gluon.Trainer(parameters, mx.optimizer.Adam(beta1=settings.momentum), kvstore=None)
-    for value in parameters.values():
-        value.wd_mult = float(_decays(value))
-    kind = mx.optimizer.NAG if settings.momentum else mx.optimizer.SGD
-    return gluon.Trainer(parameters, kind(momentum=settings.momentum, wd=settings.weight_decay), kvstore=None)
+        optimizer = mx.optimizer.Adam(beta1=settings.momentum)
+    else:
+        for value in parameters.values():
+            value.wd_mult = float(_decays(value))
+        kind = mx.optimizer.NAG if settings.momentum else mx.optimizer.SGD
+        optimizer = kind(momentum=settings.momentum, wd=settings.weight_decay)
+    store = None if len(places) == 1 else "device" if places[0].device_type == "gpu" else "local"
+    return gluon.Trainer(parameters, optimizer, kvstore=store, update_on_kvstore=False)
 
 
 def _class_weights(shares: list[float], balance: float) -> np.ndarray:
@@ -250,13 +216,13 @@ def _class_weights(shares: list[float], balance: float) -> np.ndarray:
     return np.asarray(weights / weights.mean(), np.float32)
 
 
-def _tile(plan: Plan) -> tuple[int, int]:
+def _tile(plan: Plan, largest: int) -> tuple[int, int]:
     """Height and width that hold a whole training picture of the commonest size, at working size, in multiples that the
     network halves evenly; pictures of other sizes are padded to it or read in several."""
     sizes = [_size(pair) for pair in plan.crops.pairs]
     commonest = max(sorted(set(sizes)), key=sizes.count)
     multiple = plan.network.multiple_of
-    rows, columns = (min(LARGEST_TILE, -(-side // multiple) * multiple) for side in working_size(commonest, plan.settings.short_side))
+    rows, columns = (min(largest, -(-side // multiple) * multiple) for side in working_size(commonest, plan.settings.short_side))
     return rows, columns
 
 
@@ -266,18 +232,34 @@ def _size(pair: Pair) -> tuple[int, int]:
         return mask.height, mask.width
 
 
-def _place(gpus: list[int]) -> Any:
-    """Where to compute. The launcher shows the job only its own GPUs, so that the first one seen is the one asked for."""
+def _places(gpus: list[int]) -> list[Any]:
+    """Where to compute. The launcher shows the job only its own GPUs, so that the first ones seen are those asked for."""
     if not gpus:
-        return mx.cpu()
-    if not mx.context.num_gpus():
-        raise Unavailable("MXNet sees no GPU.", "Choose the CPU, or build the gluon engine's image with a GPU build of MXNet.")
-    return mx.gpu(0)
+        return [mx.cpu()]
+    cure = "Choose the CPU, or the pytorch engine, which knows newer GPUs (docs/gluon.md)."
+    if mx.context.num_gpus() < len(gpus):
+        raise Unavailable(f"MXNet sees {mx.context.num_gpus()} of {len(gpus)} GPUs.", cure)
+    places = [mx.gpu(number) for number in range(len(gpus))]
+    try:
+        for place in places:
+            mx.nd.ones((1,), ctx=place).asscalar()
+    except mx.base.MXNetError as error:
+        raise Unavailable(f"MXNet cannot compute on {place}: {str(error).strip().splitlines()[-1]}", cure) from error
+    return places
 
 
-def _describe(place: Any) -> str:
-    return f"GPU, MXNet {mx.__version__}" if place.device_type == "gpu" else f"CPU, MXNet {mx.__version__}"
+def _describe(places: list[Any]) -> str:
+    kind = "CPU" if places[0].device_type == "cpu" else "GPU"
+    return f"{f'{len(places)} {kind}s' if len(places) > 1 else kind}, MXNet {mx.__version__}"
+
+
+def _remarks(crops: int, places: int) -> Iterator[str]:
+    """What a person should know of how a batch of so many crops is learnt from."""
+    if places > crops:
+        yield f"A batch of {crops} keeps only {crops} of {places} GPUs busy: choose a larger batch size."
+    if places > 1 and crops > 1:
+        yield f"Batch norm averages over the {max(1, crops // places)} crops that each GPU gets of a batch, not over all {crops}."
 
 
 def create(plan: Plan) -> GluonEngine:
-    return GluonEngine(plan)
+    return GluonEngine(plan, _places(plan.gpus))

@@ -1,4 +1,4 @@
-"""From a GluonCV network to ONNX, through MXNet's own exporter with two converters of our own."""
+"""From a GluonCV network to ONNX, through MXNet's own exporter with three converters of our own."""
 
 import tempfile
 from pathlib import Path
@@ -21,6 +21,7 @@ def write_onnx(network: Any, shape: tuple[int, int, int, int], path: Path) -> No
     parameters = {name: value.data().as_in_context(mx.cpu()) for name, value in network.collect_params().items()}
     _convert_pooling(_shapes(symbol, shape))
     _convert_weights()
+    _convert_largest()
     with tempfile.TemporaryDirectory() as folder:
         raw = str(Path(folder) / "raw.onnx")
         export_model(symbol, parameters, [shape], np.float32, raw)
@@ -42,8 +43,7 @@ def _convert_pooling(shapes: dict[str, tuple[int, ...]]) -> None:
     constant matrices, rows × map × columns."""
 
     def convert(node: dict[str, Any], **context: Any) -> list[Any]:
-        name = node["name"]
-        source = context["proc_nodes"][node["inputs"][0][0]].name
+        name, source = node["name"], _source(node, context)
         height, width = shapes[source][2:]
         wanted = [int(part) for part in node["attrs"].get("output_size", "1").strip("()[]").split(",") if part.strip()]
         rows, columns = averaging(height, wanted[0]), averaging(width, wanted[-1]).T
@@ -55,6 +55,27 @@ def _convert_pooling(shapes: dict[str, tuple[int, ...]]) -> None:
         ]
 
     MXNetGraph.register("_contrib_AdaptiveAvgPooling2D", OPSET)(convert)
+
+
+def _convert_largest() -> None:
+    """Teach the exporter the largest number along the last axis, kept as one: its own way is checked against rules that came later,
+    which refuse it."""
+
+    def convert(node: dict[str, Any], **context: Any) -> list[Any]:
+        name, attributes = node["name"], node["attrs"]
+        if attributes.get("axis") not in ("-1", "(-1,)") or attributes.get("keepdims") not in ("True", "1"):
+            raise NotImplementedError(f"{name}: the largest along {attributes} has no converter")
+        context["initializer"].append(onnx.numpy_helper.from_array(np.array([1], np.int64), f"{name}_one"))
+        inputs, outputs = [_source(node, context), f"{name}_one"], [name, f"{name}_places"]
+        return [onnx.helper.make_node("TopK", inputs, outputs, name, axis=-1)]
+
+    MXNetGraph.register("max", OPSET)(convert)
+
+
+def _source(node: dict[str, Any], context: dict[str, Any]) -> str:
+    """The name of a node's first input in the graph that is being written."""
+    place, output, *_ = node["inputs"][0]
+    return str(context["outputs_lookup"][place][output].name)
 
 
 def _convert_weights() -> None:

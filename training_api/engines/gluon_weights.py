@@ -11,9 +11,12 @@ with warnings.catch_warnings():
 
 from contracts.errors import Invalid
 from contracts.networks import Network
-from contracts.weights import licence_of, zoo_names
+from contracts.weights import GLUON_BACKBONES, licence_of, zoo_names
 from training_api.downloads import Source
 from training_api.engines import Start
+
+OWN_LAYERS = ("head.", "psp_head.", "conv_sub", "auxlayer.")
+"""What the names begin with of the layers that GluonCV's networks put on their backbone."""
 
 
 def sources_of(row: Network) -> list[Source]:
@@ -23,7 +26,7 @@ def sources_of(row: Network) -> list[Source]:
         file = f"{name}-{model_store.short_hash(name)}"
         address = model_store._url_format.format(repo_url=model_store.apache_repo_url, file_name=file)
         digest = f"sha1:{model_store._model_sha1[name]}"
-        sources.append(Source(name, f"{file}.params", address, licence_of(row), digest, whole=True))
+        sources.append(Source(name, f"{file}.params", address, licence_of(row), digest, whole=name not in GLUON_BACKBONES.values()))
     return sources
 
 
@@ -42,7 +45,7 @@ def take_weights(network: Any, start: Start, heads: set[str]) -> None:
     wanted = network._collect_params_with_prefix()
     if start.part == "backbone":
         # GluonCV's networks keep the layers of their backbone under the backbone's own names.
-        wanted = {name: value for name, value in wanted.items() if name.startswith(("conv1.", "bn1.", "layer"))}
+        wanted = {name: value for name, value in wanted.items() if not name.startswith(OWN_LAYERS)}
     elif not start.keep_head:
         wanted = {name: value for name, value in wanted.items() if name not in heads}
     wrong = [name for name, value in wanted.items() if name not in arrays or arrays[name].shape != value.shape]

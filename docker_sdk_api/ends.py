@@ -1,0 +1,101 @@
+"""Ends that a job cannot tell of itself: it died unseen, or it hangs. They are written down as events, and resumed from when asked to."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from contracts.errors import NotFound, Problem, Unavailable
+from contracts.events import Failed
+from contracts.job import JobStatus
+from contracts.job_folder import JobFolder
+from docker_sdk_api.jobs import GRACE, Jobs
+from docker_sdk_api.standing import OUT_OF_MEMORY, last_event
+
+BETWEEN = 5.0
+"""Seconds between two looks."""
+UNSURE = 60.0
+"""For so many seconds a job without a task may be one that another program is about to launch."""
+
+
+class Ends:
+    """Looks after all jobs of a folder."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+        self.silence = jobs.settings.silent_minutes * 60
+        self._heard: dict[str, tuple[tuple[int, int], float]] = {}
+        self._over = threading.Event()
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Every few seconds, in a thread, until the block ends."""
+        thread = threading.Thread(target=self._run, name="ends of jobs", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _run(self) -> None:
+        between = min(BETWEEN, self.silence / 3) if self.silence else BETWEEN
+        while not self._over.wait(between):
+            self.look()
+
+    def look(self) -> None:
+        """At every job once."""
+        for name in self.jobs.names():
+            with suppress(NotFound, FileNotFoundError, Unavailable):  # deleted this moment; or nobody knows whether it lives
+                self._look_at(name)
+
+    def _look_at(self, name: str) -> None:
+        folder = self.jobs.folder(name)
+        if self.jobs.standing.ended(name):
+            self._heard.pop(name, None)
+            return
+        status = self.jobs.status(name)
+        if status.ended_already:
+            if self._is_sure(folder):
+                self._go_on(name, self.jobs.settle(name))
+        elif self._is_silent(name, folder):
+            self._end_hung(name)
+
+    def _is_sure(self, folder: JobFolder) -> bool:
+        """Whether its task has really gone, and is not about to be launched by another program."""
+        if self.jobs.launcher.poll(folder.name).exit_code is not None and last_event(folder.events_file) != "resumed":
+            return True
+        latest = max(folder.job_file.stat().st_mtime, _written(folder)[0] / 1e9)
+        return time.time() - latest > UNSURE
+
+    def _is_silent(self, name: str, folder: JobFolder) -> bool:
+        """Whether a job has written neither an event nor a line for too long, on a clock that stops while the machine sleeps."""
+        written = _written(folder)
+        if name not in self._heard or self._heard[name][0] != written or self.jobs.standing.job(folder).waiting:
+            self._heard[name] = (written, time.monotonic())
+        return bool(self.silence) and time.monotonic() - self._heard[name][1] > self.silence
+
+    def _end_hung(self, name: str) -> None:
+        self.jobs.launcher.stop(name, GRACE)
+        cause = f"The training hung: nothing was heard of it for {self.silence / 60:g} minutes, so it was ended."
+        cure = "Resume it: it goes on after its last whole epoch. Where its steps take as long as that, raise SILENT_MINUTES."
+        self._go_on(name, self.jobs.settle(name, Failed(cause=cause, cure=cure)))
+        self._heard.pop(name, None)
+
+    def _go_on(self, name: str, status: JobStatus) -> None:
+        """Resume a job as often as the settings say that it should be without being asked."""
+        if status.state != "failed" or status.cause == OUT_OF_MEMORY:  # which would only come again
+            return
+        if status.resumed_by_itself >= self.jobs.settings.resume_by_itself:
+            return
+        try:
+            self.jobs.resume(name, by_itself=True)
+        except Problem as problem:  # it is written down as the job's end
+            print(f"{name} could not be resumed: {problem}", file=sys.stderr)
+
+
+def _written(folder: JobFolder) -> tuple[int, int]:
+    """When the job's events and its log were last written to, in nanoseconds; 0: not yet."""
+    files = (folder.events_file, folder.log_file)
+    return files[0].stat().st_mtime_ns if files[0].exists() else 0, files[1].stat().st_mtime_ns if files[1].exists() else 0

@@ -1,0 +1,71 @@
+"""The GPUs that a Docker engine can give to containers: asked for in a container that is given all of them, and gone a second later.
+
+So docker_sdk_api needs no GPU itself, and a machine without NVIDIA's container toolkit starts all the same: on the CPU, with the reason.
+"""
+
+import time
+from typing import Any
+
+import docker
+from docker.errors import APIError, ContainerError
+
+from docker_sdk_api.gpus import Gpus, read_gpus, read_printed
+from docker_sdk_api.launchers.host_paths import own_container
+
+SECONDS_KEPT = 20.0
+"""How old what is known of the GPUs may be: a container for each look at a page would be a waste."""
+NO_TOOLKIT = (
+    "The Docker engine cannot give GPUs to containers: NVIDIA's driver or its container toolkit is missing. Jobs run on the CPU. "
+    "./setup_solution_parameters.sh --arch gpu says which, and the command that installs it."
+)
+
+
+def gpu_request(image: str) -> dict[str, Any]:
+    """What the engine is asked for: the keyword arguments of docker's `containers.run`. It may look at all GPUs, and at nothing else."""
+    return {
+        "image": image,
+        "entrypoint": ["python", "-m", "docker_sdk_api.gpus"],
+        "command": [],
+        "device_requests": [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu", "utility"]]}],
+        "network_mode": "none",
+        "user": "65534:65534",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "remove": True,
+    }
+
+
+class ContainerGpus:
+    """What was found last, for a while. `images_arch`: how the training images were built."""
+
+    def __init__(self, images_arch: str) -> None:
+        self.images_arch = images_arch
+        self._at = 0.0
+        self._known = Gpus([])
+
+    def look(self, client: "docker.DockerClient") -> Gpus:
+        if not self.images_arch.startswith("gpu"):
+            cure = "./setup_solution_parameters.sh --arch gpu says what a machine with one needs."
+            return Gpus([], f"The training images in use were built for the CPU. {cure}")
+        if not self._at or time.monotonic() - self._at > SECONDS_KEPT:
+            self._known = ask_gpus(client)
+            self._at = time.monotonic()
+        return self._known
+
+
+def ask_gpus(client: "docker.DockerClient") -> Gpus:
+    """Outside containers the driver is asked right away."""
+    here = own_container(client)
+    if here is None:
+        return read_gpus()
+    try:
+        printed = client.containers.run(**gpu_request(here.image.id))
+    except (APIError, ContainerError) as error:
+        return Gpus([], _said(str(getattr(error, "explanation", None) or error)))
+    return read_printed(printed.decode())
+
+
+def _said(refusal: str) -> str:
+    if "nvidia" in refusal.casefold():  # could not select device driver "nvidia", nvidia-container-cli: initialization error, …
+        return NO_TOOLKIT
+    return f"The Docker engine gave no GPU to a container ({refusal.rstrip('.')}). Jobs run on the CPU."

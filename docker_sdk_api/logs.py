@@ -1,0 +1,161 @@
+"""A log of any length, read in parts by the offsets of its bytes: its end, what stands before or behind a line, and where a word is.
+
+A million lines are some 80 MB: nobody sends them, and nobody counts them. A place in the log is the offset of a byte.
+"""
+
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+CHUNK = 256 * 1024
+MOST_HITS = 200
+
+
+class LogPart(BaseModel):
+    """Whole lines of a log, the first of which starts at byte `start`; `end` lies behind the last one, `size` is the log's."""
+
+    start: int
+    end: int
+    size: int
+    lines: list[str]
+
+
+class Hit(BaseModel):
+    """A line that holds what was looked for, and the byte at which it starts."""
+
+    at: int
+    line: str
+
+
+class Hits(BaseModel):
+    """The last lines of a log that hold a word, oldest first; `more`: there are earlier ones, before the first of these."""
+
+    hits: list[Hit]
+    more: bool
+
+
+class LineReader:
+    """Reads the whole lines that a growing file has gained since the last time, a bounded part at a time."""
+
+    def __init__(self, file: Path, offset: int = 0) -> None:
+        self.file = file
+        self.offset = offset
+
+    def read(self) -> list[tuple[str, int]]:
+        """Lines without their ends, each with the offset behind it."""
+        try:
+            with open(self.file, "rb") as file:
+                file.seek(self.offset)
+                lines = file.readlines(CHUNK)
+        except FileNotFoundError:
+            return []
+        result = []
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            self.offset += len(line)
+            result.append((line.decode(errors="replace").rstrip("\r\n"), self.offset))
+        return result
+
+    def to_the_end(self) -> int:
+        """Go behind the last whole line; how many lines were passed over."""
+        passed = 0
+        try:
+            with open(self.file, "rb") as file:
+                file.seek(self.offset)
+                while part := file.read(CHUNK):
+                    if b"\n" in part:
+                        passed += part.count(b"\n")
+                        self.offset = file.tell() - len(part) + part.rindex(b"\n") + 1
+        except FileNotFoundError:
+            pass
+        return passed
+
+
+def tail(file: Path, lines: int) -> str:
+    """The last lines of a file, reading no more of it than they take (at most CHUNK bytes)."""
+    if not file.exists():
+        return ""
+    with open(file, "rb") as opened:
+        size = opened.seek(0, 2)
+        opened.seek(max(0, size - CHUNK))
+        text = opened.read().decode(errors="replace")
+    return "\n".join(text.split("\n")[-lines - 1 :]) if lines else ""
+
+
+def part_before(file: Path, before: int | None, lines: int) -> LogPart:
+    """The last lines that end at or before an offset, at most CHUNK bytes of them; of None, the last ones of all.
+
+    A line longer than CHUNK is cut into pieces, so that asking again always goes on.
+    """
+    size = _size(file)
+    end = size if before is None else min(before, size)
+    start = max(0, end - CHUNK)
+    content = _bytes(file, start, end)
+    if before is None:  # the last line may still be being written
+        whole = content.rfind(b"\n") + 1
+        content, end = content[:whole], start + whole
+    if start and (first := content.find(b"\n") + 1) < len(content):
+        content, start = content[first:], start + first
+    kept = content.splitlines(keepends=True)[-lines:]
+    start = end - sum(map(len, kept))
+    return LogPart(start=start, end=end, size=size, lines=_texts(kept))
+
+
+def part_after(file: Path, after: int, lines: int) -> LogPart:
+    """The first whole lines from an offset on, at most CHUNK bytes of them."""
+    size = _size(file)
+    content = _bytes(file, min(after, size), min(after + CHUNK, size))
+    whole = content.rfind(b"\n") + 1 or (len(content) if len(content) == CHUNK else 0)
+    kept = content[:whole].splitlines(keepends=True)[:lines]
+    return LogPart(start=after, end=after + sum(map(len, kept)), size=size, lines=_texts(kept))
+
+
+def find_lines(file: Path, word: str, before: int | None = None, most: int = MOST_HITS) -> Hits:
+    """The last lines that hold a word, whatever its case, and end at or before an offset. The file is mapped, never read whole."""
+    size = _size(file)
+    end = size if before is None else min(before, size)
+    if not end or not word:
+        return Hits(hits=[], more=False)
+    found: list[Hit] = []
+    with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        for line_start, line_end in _lines_with(text, re.compile(re.escape(word.encode()), re.IGNORECASE), end):
+            found.append(Hit(at=line_start, line=text[line_start : min(line_end, line_start + 4096)].decode(errors="replace").rstrip("\r")))
+            if len(found) > most:
+                break
+    return Hits(hits=found[most - 1 :: -1] if len(found) > most else found[::-1], more=len(found) > most)
+
+
+def _lines_with(text: mmap.mmap, pattern: re.Pattern[bytes], end: int) -> Iterator[tuple[int, int]]:
+    """Start and end of lines with a match, the last one first: blocks from the end, each searched forwards."""
+    while end > 0:
+        start = text.rfind(b"\n", 0, max(0, end - 4 * CHUNK)) + 1
+        places: list[tuple[int, int]] = []
+        at = start
+        while match := pattern.search(text, at, end):
+            line_start = text.rfind(b"\n", start, match.start()) + 1 or start
+            line_end = text.find(b"\n", match.end(), end)
+            line_end = end if line_end < 0 else line_end
+            places.append((line_start, line_end))
+            at = line_end + 1
+        yield from reversed(places)
+        end = start
+
+
+def _texts(lines: list[bytes]) -> list[str]:
+    return [line.decode(errors="replace").rstrip("\r\n") for line in lines]
+
+
+def _bytes(file: Path, start: int, end: int) -> bytes:
+    if not file.exists():
+        return b""
+    with open(file, "rb") as opened:
+        opened.seek(start)
+        return opened.read(end - start)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0

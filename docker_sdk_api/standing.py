@@ -1,0 +1,141 @@
+"""How each job stands, kept from one look to the next: of a file that grows only what is new is read, of one that rests nothing."""
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contracts.events import Failed, Stopped, apply, boot_id, read_event
+from contracts.job import ENDED, Job, JobStatus
+from contracts.job_folder import JobFolder
+from docker_sdk_api.launchers import Pulse
+from docker_sdk_api.logs import LineReader
+
+ENDED_FROM_OUTSIDE = {signal.SIGTERM, signal.SIGINT}
+OUT_OF_MEMORY = "The training ran out of memory and was ended."
+MEMORY = "Start it anew with a smaller batch size, crop or short side, or give it more (JOB_MEMORY, if that is set)."
+RESUME = "Resume it: it goes on after its last whole epoch."
+
+
+@dataclass
+class _Kept:
+    """Of one job. `mark` tells its files from those of a later job of the same name."""
+
+    mark: tuple[int, int]
+    job: Job
+    reader: LineReader
+    status: JobStatus = field(default_factory=JobStatus)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    end: tuple[int, bool] = (-1, False)
+    """How long the events were when they were last looked at, and whether they ended."""
+
+
+class Standing:
+    """Jobs and their statuses by name. What it gives belongs to the caller. Safe in threads."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def job(self, folder: JobFolder) -> Job:
+        return self._of(folder).job
+
+    def status(self, folder: JobFolder) -> JobStatus:
+        """The fold of all events so far."""
+        kept = self._of(folder)
+        with kept.lock:
+            if _size(folder.events_file) < kept.reader.offset:  # rewritten by hand
+                kept.reader, kept.status = LineReader(folder.events_file), JobStatus()
+            while lines := kept.reader.read():
+                for line, _ in lines:
+                    if line:
+                        apply(kept.status, read_event(line))
+            lists = {name: list(getattr(kept.status, name)) for name in ("history", "previews", "warnings")}
+            return kept.status.model_copy(update=lists)
+
+    def all(self, checkpoints: Path) -> list[Job]:
+        """Every job of a folder. Of a thousand jobs it looks at a thousand dates: no more paths are made than that takes."""
+        jobs = []
+        with os.scandir(checkpoints) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    if not entry.name.startswith("."):
+                        jobs.append(self._kept_of(entry.name, entry.path).job)
+        return jobs
+
+    def ended(self, name: str) -> bool:
+        """Whether the last event of a known job is an end, by the file's last bytes: for a look at many jobs, which nobody opens."""
+        kept = self._kept.get(name)
+        if kept is None:
+            return False
+        try:
+            size = kept.reader.file.stat().st_size
+        except FileNotFoundError:
+            return False
+        if kept.end[0] != size:
+            kept.end = (size, last_event(kept.reader.file) in ENDED)
+        return kept.end[1]
+
+    def forget(self, name: str) -> None:
+        self._kept.pop(name, None)
+
+    def _of(self, folder: JobFolder) -> _Kept:
+        return self._kept_of(folder.name, str(folder.path))
+
+    def _kept_of(self, name: str, path: str) -> _Kept:
+        """Raises FileNotFoundError where there is no such job."""
+        stat = os.stat(f"{path}/job.json")  # noqa: PTH116 - asked for each of a thousand jobs
+        mark = (stat.st_ino, stat.st_mtime_ns)
+        kept = self._kept.get(name)
+        if kept is None or kept.mark != mark:
+            folder = JobFolder(Path(path))
+            kept = self._kept[name] = _Kept(mark, folder.job(), LineReader(folder.events_file))
+        return kept
+
+
+def end_of(status: JobStatus, pulse: Pulse, asked_to_stop: bool) -> Failed | Stopped:
+    """The end of a job whose task is gone although its events do not end, by what is known of it."""
+    number = _signal(pulse.exit_code)
+    if pulse.out_of_memory:
+        return Failed(cause=OUT_OF_MEMORY, cure=MEMORY)
+    if asked_to_stop and (pulse.exit_code is None or number in (*ENDED_FROM_OUTSIDE, signal.SIGKILL)):
+        return Stopped()
+    if status.boot and status.boot != boot_id():
+        return Failed(cause="The machine was started anew while the training ran.", cure=RESUME)
+    if pulse.exit_code is None:
+        return Failed(cause="The training is gone, and nobody saw it end: its process or the machine was stopped.", cure=RESUME)
+    if number in ENDED_FROM_OUTSIDE:
+        return Failed(cause="The training was ended from outside, for instance because Maskwright or the machine was stopped.", cure=RESUME)
+    if number == signal.SIGKILL:
+        cure = f"{RESUME} Where it happens again, choose a smaller batch size, crop or short side."
+        return Failed(cause="The training was killed, by somebody or because the machine ran out of memory.", cure=cure)
+    if number is not None:
+        cure = f"{RESUME} Where it happens again, the log's last lines may show where: it is a fault of the framework or of a driver."
+        return Failed(cause=f"The training crashed with {number.name}, inside its framework or a driver.", cure=cure)
+    cure = "The log's last lines may show why. Then resume it."
+    return Failed(cause=f"The training ended without a word, with exit code {pulse.exit_code}.", cure=cure)
+
+
+def _signal(exit_code: int | None) -> signal.Signals | None:
+    """The signal that ended a task: a process says minus its number, a container 128 and its number."""
+    number = 0 if exit_code is None else -exit_code if exit_code < 0 else exit_code - 128
+    return signal.Signals(number) if number in set(signal.Signals) else None
+
+
+def last_event(file: Path) -> str:
+    """The kind of the last whole event; empty where there is none, or where it is a long one: no end is."""
+    try:
+        with open(file, "rb") as opened:
+            size = opened.seek(0, 2)
+            opened.seek(max(0, size - 4096))
+            lines = opened.read().split(b"\n")
+    except FileNotFoundError:
+        return ""
+    if len(lines) < 2 or not lines[-2].startswith(b"{"):
+        return ""
+    return read_event(lines[-2].decode()).event
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0

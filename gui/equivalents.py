@@ -1,0 +1,29 @@
+"""The same training without the pages: as a command for a terminal and as a call over REST, to copy."""
+
+import json
+import shlex
+
+from contracts.job import JobRequest
+from gui.figures import setting
+
+
+def command_for(asked: JobRequest) -> str:
+    """The same training from a terminal; what equals a default is left out."""
+    words = ["maskwright", "train", asked.dataset, "--name", asked.name]
+    words += ["--engine", asked.engine, "--network", asked.network, "--backbone", asked.backbone]
+    changed = asked.model_dump(exclude_defaults=True)
+    for name in ("weights", "weights_from", "processes", "validation_share", "seed"):
+        if name in changed:
+            words += [f"--{name.replace('_', '-')}", setting(changed[name])]
+    for gpu in asked.gpus:
+        words += ["--gpu", str(gpu)]
+    for name, value in asked.hyperparameters.items():
+        words += ["--set", f"{name}={setting(value)}"]
+    return shlex.join(words)
+
+
+def call_for(asked: JobRequest, url: str) -> str:
+    """The same training over REST, with curl; what equals a default is left out."""
+    named = asked.model_dump(include={"name", "dataset", "engine", "network", "backbone"})
+    body = json.dumps(named | asked.model_dump(mode="json", exclude_defaults=True), indent=2, ensure_ascii=False)
+    return f"curl -X POST {url}/v1/jobs \\\n  -H 'content-type: application/json' \\\n  -d {shlex.quote(body)}"

@@ -1,0 +1,235 @@
+"""What a training, or the service that looks after it, survives: kills at any instant, crashes, hangs, too little memory, a restart."""
+
+import json
+import os
+import random
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from contracts.durable import damage
+from contracts.job_folder import JobFolder
+from contracts.model import read_model
+from docker_sdk_api.app import create_app
+from docker_sdk_api.ends import Ends
+from docker_sdk_api.jobs import Jobs
+from docker_sdk_api.settings import Settings
+from tests.conftest import wait_for
+from tests.engine import engine
+from tests.test_training import write_job
+from training_api.checkpoints import best_scores
+
+KILLS = 10
+LONG = {"epochs": 3000, "validate_every": 1}
+IMAGE = "pytorch_semantic_segmentation_training_api_cpu"
+
+
+@pytest.fixture
+def api(sdk_app: FastAPI) -> Iterator[TestClient]:
+    """docker_sdk_api whose own look at the ends of jobs never starts: each test looks when it wants to."""
+    yield TestClient(sdk_app)
+    for job in sdk_app.state.jobs.launcher.running():
+        sdk_app.state.jobs.launcher.stop(job, grace=0)
+
+
+def start(api: TestClient, dataset: Path, name: str = "m", **settings: object) -> JobFolder:
+    names = {"name": name, "dataset": dataset.name, "engine": "majority", "network": "majority", "backbone": "none"}
+    answer = api.post("/v1/jobs", json={**names, "hyperparameters": {**LONG, **settings}})
+    assert answer.status_code == 201, answer.text
+    return JobFolder(api.app.state.settings.checkpoints / name)  # type: ignore[attr-defined]
+
+
+def status(api: TestClient, name: str = "m") -> dict:
+    return api.get(f"/v1/jobs/{name}").json()["status"]
+
+
+def pid(folder: JobFolder) -> int:
+    return int(json.loads(folder.task_file.read_bytes())["pid"])
+
+
+def epochs_told(folder: JobFolder) -> int:
+    return max((event.scores.epoch for event in folder.events() if event.event == "epoch"), default=0)
+
+
+def started_again(folder: JobFolder) -> int:
+    """The epoch after which a job goes on that was just resumed."""
+
+    def after() -> list[int]:
+        kinds = [event.event for event in folder.events()]
+        resumed = len(kinds) - kinds[::-1].index("resumed")
+        return [event.from_epoch for event in folder.events()[resumed:] if event.event == "started"]
+
+    return wait_for(after)[0]
+
+
+def learning(folder: JobFolder, beyond: int = 0) -> int:
+    """The epochs that are told of, once they are more than so many."""
+    return wait_for(lambda: (told := epochs_told(folder)) > beyond and told)
+
+
+def strike(api: TestClient, folder: JobFolder, number: signal.Signals) -> dict:
+    """Signal the training and wait for what is then said of it."""
+    os.kill(pid(folder), number)
+    return wait_for(lambda: (found := status(api, folder.name))["state"] == "failed" and found)
+
+
+def writing(folder: JobFolder) -> bool:
+    """Whether a checkpoint is being written at this instant."""
+    return (folder.path / ".last.new").exists() or (folder.path / ".best.new").exists()
+
+
+def test_a_training_killed_at_any_instant_goes_on_and_loses_no_epoch_that_was_told(api: TestClient, dataset: Path):
+    chance = random.Random(9)
+    folder = start(api, dataset)
+    for number in range(KILLS):
+        told = learning(folder, epochs_told(folder))
+        if number % 2:
+            wait_for(lambda: writing(folder), 20)
+        time.sleep(chance.uniform(0, 0.02))
+        seen = strike(api, folder, signal.SIGKILL)
+        assert "killed" in seen["cause"]
+        assert seen["cure"].startswith("Resume it")
+        told = epochs_told(folder)
+        assert api.post("/v1/jobs/m/resume").status_code == 200
+        assert told <= started_again(folder) <= told + 1
+    learning(folder, epochs_told(folder))
+    api.post("/v1/jobs/m/stop", json={"keep_best": True})
+    wait_for(lambda: status(api)["state"] == "finished")
+    history = [scores["epoch"] for scores in status(api)["history"]]
+    assert history == list(range(1, len(history) + 1))
+    assert read_model(folder.model).scores == best_scores(folder)
+    assert damage(folder.last) == damage(folder.best) == ""
+    rows = [row.split(",") for row in folder.figures_file.read_text().splitlines()[1:]]
+    assert [int(row[0]) for row in rows if row[4]] == history
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"), [(signal.SIGSEGV, "crashed with SIGSEGV"), (signal.SIGABRT, "crashed with SIGABRT"), (signal.SIGTERM, "outside")]
+)
+def test_a_crash_is_called_by_its_name(api: TestClient, dataset: Path, number: signal.Signals, cause: str):
+    folder = start(api, dataset)
+    learning(folder)
+    seen = strike(api, folder, number)
+    assert cause in seen["cause"]
+    assert "Resume it" in seen["cure"]
+
+
+def looking(api: TestClient, **settings: object) -> Ends:
+    """Another service over the same folder, with other settings: it looks when it is told to."""
+    app: FastAPI = api.app  # type: ignore[assignment]
+    jobs: Jobs = app.state.jobs
+    return Ends(create_app(jobs.settings.model_copy(update=settings)).state.jobs)
+
+
+def test_a_training_that_hangs_is_ended_and_said_to(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    learning(folder)
+    os.kill(pid(folder), signal.SIGSTOP)
+    ends = looking(api, silent_minutes=0.5 / 60)
+    ends.look()
+    assert status(api)["state"] == "training"
+    time.sleep(0.6)
+    ends.look()
+    seen = status(api)
+    assert seen["state"] == "failed"
+    assert "hung: nothing was heard" in seen["cause"]
+    assert not api.app.state.jobs.launcher.running()  # type: ignore[attr-defined]
+    assert api.post("/v1/jobs/m/resume").status_code == 200
+    learning(folder, epochs_told(folder))
+
+
+def test_a_training_that_says_something_does_not_hang(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    ends = looking(api, silent_minutes=20 / 60)
+    for _ in range(3):
+        learning(folder, epochs_told(folder))
+        ends.look()
+    assert status(api)["state"] == "training"
+
+
+def test_a_training_that_died_unseen_is_resumed_by_itself_as_often_as_asked(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    ends = looking(api, resume_by_itself=2)
+    for _ in range(2):
+        told = learning(folder, epochs_told(folder))
+        strike(api, folder, signal.SIGKILL)
+        ends.look()
+        assert status(api)["state"] != "failed"
+        learning(folder, told)
+    strike(api, folder, signal.SIGKILL)
+    ends.look()
+    assert status(api)["state"] == "failed"
+    assert folder.events()[-1].event == "failed"
+    api.post("/v1/jobs/m/resume")
+    assert status(api)["resumed_by_itself"] == 0
+
+
+def test_a_training_that_was_to_stop_and_had_to_be_killed_is_stopped_and_stays_so(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    learning(folder)
+    os.kill(pid(folder), signal.SIGSTOP)  # it will never read its stop file
+    api.post("/v1/jobs/m/stop", json={"keep_best": False})
+    os.kill(pid(folder), signal.SIGKILL)
+    wait_for(lambda: status(api)["state"] == "stopped")
+    looking(api, resume_by_itself=5).look()
+    assert status(api)["state"] == "stopped"
+
+
+def test_a_machine_that_was_started_anew_is_named(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    learning(folder)
+    strike(api, folder, signal.SIGKILL)
+    boot = next(event.boot for event in folder.events() if event.event == "started")
+    folder.events_file.write_text(folder.events_file.read_text().replace(boot, str(uuid.uuid4())))
+    again = looking(api)
+    assert "The machine was started anew" in again.jobs.status("m").cause
+
+
+def test_a_service_that_died_while_a_job_was_added_leaves_its_name_free(api: TestClient, dataset: Path, settings: Settings):
+    left = settings.checkpoints / ".m.new"
+    left.mkdir(parents=True)
+    (left / "artefact").mkdir()
+    folder = start(api, dataset, epochs=1)
+    wait_for(lambda: status(api)["state"] == "finished")
+    assert not folder.artefact.exists()
+    assert not left.exists()
+
+
+def test_a_job_that_was_written_down_and_never_launched_is_shown_and_goes_on(api: TestClient, dataset: Path, settings: Settings):
+    folder = write_job(settings.checkpoints / "m", dataset, "majority", epochs=1)
+    assert status(api)["state"] == "failed"
+    looking(api, resume_by_itself=1).look()
+    assert folder.events() == []  # for a minute it may be about to be launched by somebody else
+    assert api.post("/v1/jobs/m/resume").status_code == 200
+    wait_for(lambda: status(api)["state"] == "finished")
+
+
+@pytest.fixture
+def contained(settings: Settings, dataset: Path) -> Iterator[tuple[TestClient, "docker.DockerClient"]]:
+    """The service with a real engine, whose trainings may take 24 MB."""
+    with engine() as client:
+        if not any(f"{IMAGE}:latest" in found.tags for found in client.images.list()):
+            pytest.skip(f"the image {IMAGE} is not built: docker-compose -f build/build_cpu.yml build")
+        chosen = settings.model_copy(update={"launcher": "container", "job_memory": 24_000_000})
+        with TestClient(create_app(chosen)) as api:
+            yield api, client
+        for left in client.containers.list(all=True, filters={"label": f"maskwright.checkpoints={settings.checkpoints.resolve()}"}):
+            left.remove(force=True)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the engine's client, which the service keeps
+def test_a_container_that_may_take_too_little_memory_is_said_to_have_run_out_of_it(
+    contained: tuple[TestClient, "docker.DockerClient"], dataset: Path
+):
+    api, _ = contained
+    start(api, dataset)
+    seen = wait_for(lambda: (found := status(api))["state"] == "failed" and found, 120)
+    assert seen["cause"] == "The training ran out of memory and was ended."
+    assert "JOB_MEMORY" in seen["cure"]
