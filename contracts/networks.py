@@ -25,10 +25,10 @@ class Network(BaseModel):
 
     `parameters` in millions, with two classes; `gflops`: 10⁹ multiplications and additions, each counted, to read one picture of
     256 × 256 pixels (0: nobody counted); `seconds`: one training step on one crop of that size in float32 on two cores with AVX2,
-    measured (docs/networks.md, benchmarks/networks.py). `kept`: MB (10⁶ bytes) that such a crop keeps in float32 while it is learnt
-    from, counted (0: nobody did). `recommended`: for whom, "" for most. `weights_licence`: licence and name of the weights that
-    `pre_trained` fetches, "" where there are none. `smallest_crop`: below it the deepest feature map is one pixel, and nothing is
-    learnt.
+    measured (0: nobody did; docs/networks.md, benchmarks/networks.py). `kept`: MB (10⁶ bytes) that such a crop keeps in float32
+    while it is learnt from, counted (0: nobody did). `recommended`: for whom, "" for most. `weights_licence`: licence and name of
+    the weights that `pre_trained` fetches, "" where there are none. `smallest_crop`: below it the deepest feature map is one pixel,
+    and nothing is learnt.
     """
 
     engine: str
@@ -309,21 +309,21 @@ CATALOGUE = (
     _pytorch("deeplabv3/resnet101", 58.63, 120.57, 2.51, "The most computations here: thousands of pictures, a GPU and patience."),
     _gluon("fastscnn/fastscnn", 1.14, 0.41, 0.04, "The lightest of GluonCV's networks: for a CPU with the gluon engine."),
     _gluon("fcn/resnet50", 33.07, 72.7, 1.26, "For those who know it from the GluonCV training GUI. Slow without a GPU."),
-    _gluon("fcn/resnet50v1b", 32.95, 69.16, 1.18, "As FCN on ResNet-50, with one large first layer instead of three small ones: a little quicker."),
+    _gluon("fcn/resnet50v1b", 32.95, 69.16, 1.18, "As FCN on ResNet-50, with one large first layer: somewhat fewer computations."),
     _gluon("fcn/resnet101", 52.06, 111.49, 2, "Deeper FCN: for datasets of thousands of pictures, on a GPU."),
-    _gluon("fcn/resnet101v1b", 51.94, 107.95, 1.91, "Deeper FCN with one large first layer; no weights of the whole network are published."),
-    _gluon("psp/resnet50", 46.71, 92.14, 1.62, "Whole-scene context: rooms, streets, land cover. The better choice where FCN confuses large things."),
-    _gluon("psp/resnet50v1b", 46.58, 88.6, 1.58, "As PSPNet on ResNet-50, a little quicker."),
+    _gluon("fcn/resnet101v1b", 51.94, 107.95, 1.91, "Deeper FCN with one large first layer. Pre-trained: the backbone alone."),
+    _gluon("psp/resnet50", 46.71, 92.14, 1.62, "Whole-scene context, as published: rooms, streets, land cover."),
+    _gluon("psp/resnet50v1b", 46.58, 88.6, 1.58, "As PSPNet on ResNet-50, with one large first layer: somewhat fewer computations."),
     _gluon("psp/resnet101", 65.7, 130.93, 2.32, "Deeper PSPNet: thousands of pictures and a GPU."),
-    _gluon("psp/resnet101v1b", 65.57, 127.39, 2.3, "Deeper PSPNet with one large first layer; no weights of the whole network are published."),
-    _gluon("deeplab/resnet50", 39.76, 85.32, 1.59, "Context of several widths: things of very different sizes. What the GUI's users took most."),
-    _gluon("deeplab/resnet50v1b", 0, 0, 0, "As DeepLabV3 on ResNet-50, a little quicker."),
-    _gluon("deeplab/resnet101", 0, 0, 0, "What old clients ask for where they name no network: thousands of pictures and a GPU."),
-    _gluon("deeplab/resnet101v1b", 0, 0, 0, "Deeper DeepLabV3 with one large first layer; no weights of the whole network are published."),
-    _gluon("deeplabplus/xception", 0, 0, 0, "DeepLabV3 with finer edges, on a heavy backbone: a GPU and patience."),
-    _gluon("icnet/resnet50", 0, 0, 0, "Reads the picture at three sizes, the large one in few layers: large pictures, quick answers."),
-    _gluon("danet/resnet50", 0, 0, 0, "Attention over the whole picture; needs much memory where pictures are large."),
-    _gluon("danet/resnet101", 0, 0, 0, "Attention on the deeper backbone: a GPU with much memory."),
+    _gluon("psp/resnet101v1b", 65.57, 127.39, 2.3, "Deeper PSPNet with one large first layer. Pre-trained: the backbone alone."),
+    _gluon("deeplab/resnet50", 39.76, 85.32, 1.59, "Context of several widths: things of very different sizes."),
+    _gluon("deeplab/resnet50v1b", 39.63, 81.78, 0, "As DeepLabV3 on ResNet-50, with one large first layer: somewhat fewer computations."),
+    _gluon("deeplab/resnet101", 58.75, 124.11, 0, "What old clients ask for where they name no network: thousands of pictures and a GPU."),
+    _gluon("deeplab/resnet101v1b", 58.63, 120.57, 0, "Deeper DeepLabV3 with one large first layer. Pre-trained: the backbone alone."),
+    _gluon("deeplabplus/xception", 54.75, 121.12, 0, "DeepLabV3 with finer edges, on a heavy backbone: a GPU and patience."),
+    _gluon("icnet/resnet50", 47.48, 8.12, 0, "Reads a picture at three sizes, the large one in few layers: for quick answers."),
+    _gluon("danet/resnet50", 47.56, 104.65, 0, "Attention over the whole picture; much memory where crops are large."),
+    _gluon("danet/resnet101", 66.55, 143.44, 0, "Attention on the deeper backbone: a GPU with much memory."),
     Network(
         engine="majority",
         network="majority",

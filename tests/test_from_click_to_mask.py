@@ -71,7 +71,7 @@ def test_from_click_to_mask(pages: TestClient, dataset: Path):
     page = Form(page).send(pages, dataset="plates")
     page = Form(page).send(pages, network="majority/majority/none", validation="50")
     page = Form(page).send(pages, **{"set.epochs": "2"})
-    assert "maskwright train datasets/plates" in page
+    assert "maskwright train plates" in page
     page = Form(page).send(pages, name="whole")
     assert "whole" in page
 

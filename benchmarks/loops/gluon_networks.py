@@ -66,7 +66,7 @@ def gflops(row: Network, side: int) -> float:
             count += 2 * result * int(np.prod(shapes[ends[1]][1:]))
         elif node["op"] == "batch_dot":
             first = shapes.get(f"{ends[0]}_output", (1, 1, 1))
-            count += 2 * result * first[1 if node["attrs"].get("transpose_a") == "True" else 2]
+            count += 2 * result * first[1 if node.get("attrs", {}).get("transpose_a") == "True" else 2]
     return count / 1e9
 
 

@@ -112,8 +112,8 @@ class GluonEngine:
         pixels = gluon.utils.split_and_load(batch.pixels, self.places, even_split=False)
         masks = gluon.utils.split_and_load(batch.masks.astype(np.float32), self.places, even_split=False)
         with autograd.record():
-            outputs = list(zip(*(self.network(share) for share in pixels), strict=True))
-            loss = 0
+            outputs = [list(scores) for scores in zip(*(self.network(share) for share in pixels), strict=True)]
+            loss: Any = 0
             for (share, loss_of), scores in zip(self.losses, outputs, strict=True):
                 loss = loss + share * loss_of(scores, [_at_size_of(some, truth) for some, truth in zip(scores, masks, strict=True)])
         loss.backward()

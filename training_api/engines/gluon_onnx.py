@@ -104,12 +104,16 @@ def averaging(length: int, bins: int) -> np.ndarray:
 
 
 def _tidy(model: Any) -> None:
-    """Name the output, say the operator set that was written, and take the weights out of the graph's inputs: ONNX Runtime
-    folds them into the operators only where a caller cannot replace them."""
+    """Name the output, say the operator set that was written, drop constants that no node reads, and take the weights out of the
+    graph's inputs: ONNX Runtime folds them into the operators only where a caller cannot replace them."""
     graph = model.graph
     del model.opset_import[1:]
     model.opset_import[0].version = OPSET
     constants = {weight.name for weight in graph.initializer}
+    read = {name for node in graph.node for name in node.input}
+    kept = [weight for weight in graph.initializer if weight.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
     inputs = [value for value in graph.input if value.name not in constants]
     del graph.input[:]
     graph.input.extend(inputs)
