@@ -16,7 +16,7 @@ import pytest
 from docker_sdk_api.launchers import Task
 from docker_sdk_api.launchers.container import container_request
 from tests.conftest import ROOT
-from tests.deployed import BUILD_DEADLINE, deployed
+from tests.deployed import BUILD_DEADLINE, SOMEBODY, deployed
 from tests.engine import BASE_IMAGE, compose, engine, image
 
 SECRET = "marked-password"
@@ -103,6 +103,7 @@ def listening(address: str) -> Iterator[Proxy]:
 @pytest.mark.timeout(BUILD_DEADLINE)
 def test_a_job_that_fetches_weights_asks_the_proxy_and_shows_nobody_its_password(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
+    os.chown(tmp_path / "weights", *SOMEBODY)
     (tmp_path / "checkpoints").mkdir()
     with engine() as client:
         (gateway,) = {row["Gateway"] for row in client.networks.list("^bridge$")[0].attrs["IPAM"]["Config"] if "Gateway" in row} or {""}

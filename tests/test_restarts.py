@@ -44,7 +44,7 @@ def test_a_training_goes_on_while_all_services_are_taken_down_and_started_anew(p
     assert now["state"] == "training"
     assert [row["epoch"] for row in now["history"]] == list(range(1, len(now["history"]) + 1))
     assert "long" in product.gui.get("/jobs").text
-    assert product.sdk.post("/v1/jobs/long/stop").is_success
+    assert product.sdk.post("/v1/jobs/long/stop", json={"keep_best": False}).is_success
     assert product.wait_for_state("long", "stopped", "failed")["state"] == "stopped"
 
 

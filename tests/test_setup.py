@@ -101,9 +101,7 @@ def test_what_is_missing_is_named_with_the_command_that_cures_it(tmp_path: Path)
         ("echo 'Cannot connect to the Docker daemon' >&2; exit 1", "The Docker engine does not run", "systemctl start docker"),
     ],
 )
-def test_an_engine_that_cannot_be_used_is_told_apart_from_one_that_does_not_run(
-    machine: Machine, says: str, cause: str, cure: str
-) -> None:
+def test_an_engine_that_cannot_be_used_is_told_apart_from_one_that_does_not_run(machine: Machine, says: str, cause: str, cure: str) -> None:
     machine.has("docker", f'[ "$1" = compose ] && echo 2.24.5 && exit\n{says}')
     done = machine.setup("--arch", "cpu", "--yes")
     assert done.returncode == 1
