@@ -134,9 +134,9 @@ def compare_forward(folder: Path, pairs: list[Pair], scratch: Path) -> tuple[lis
     matrices = {name: ConfusionMatrix(len(model.classes)) for name in seconds}
     equal: dict[str, list[float]] = {name: [] for name in graphs}
     file = scratch / "picture.npy"
-    words = [str(word) for word in (*command, len(model.classes), height, width)]
+    words = ["env", "--unset=OMP_NUM_THREADS", *(str(word) for word in (*command, len(model.classes), height, width))]
     # By itself MXNet takes half of the processors; what it does with all of them is told beside it.
-    all_of_them = ["env", f"OMP_NUM_THREADS={count_cores()}", *words]
+    all_of_them = ["env", f"OMP_NUM_THREADS={count_cores()}", *words[2:]]
     with running(words, all_of_them) as (mxnet, mxnet_on_all):
         for number, pair in enumerate([pairs[0], *pairs]):
             batch = IMAGENET.apply(read_picture(pair.picture))[None]

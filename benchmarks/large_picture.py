@@ -63,7 +63,7 @@ def peak_gb(process: int) -> float:
 
 
 def start(checkpoints: Path, port: int) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "CHECKPOINTS": str(checkpoints), "INFERENCE_PORT": str(port), "LARGEST_UPLOAD": str(2**31)}
+    environment = {**os.environ, "CHECKPOINTS": str(checkpoints), "INFERENCE_PORT": str(port), "LARGEST_UPLOAD": str(2**31), "DEADLINE": "3600"}
     service = subprocess.Popen([sys.executable, "-m", "inference_api"], env=environment, stdout=sys.stderr)
     for _ in range(300):
         try:

@@ -70,7 +70,7 @@ def test_the_right_side_follows_the_share_the_seed_and_the_dataset(page: Page):
 
 def test_a_name_is_checked_as_it_is_typed(page: Page):
     at(page, "settings")
-    name = page.get_by_label("Name")
+    name = page.locator("input[name=name]")
     expect(name).to_have_value("plates-1")
     name.press_sequentially(" & more")
     expect(page.locator("#name-help")).to_contain_text("Use 1 to 64 letters")
@@ -118,11 +118,11 @@ def test_back_loses_nothing_not_even_what_was_typed_a_moment_ago(page: Page):
     page.get_by_label("Seed").fill("7")
     press(page, "4 Review")
     expect(page.locator("[data-copy]").first).to_contain_text("--processes 2 --validation-share 0.3 --seed 7")
-    page.get_by_label("Name").fill("other")
+    page.locator("input[name=name]").fill("other")
     expect(page.locator("[data-copy]").first).to_contain_text("--name other")
     expect(page.get_by_role("button", name="Copy").first).to_be_visible()
     page.reload()
-    expect(page.get_by_label("Name")).to_have_value("other")
+    expect(page.locator("input[name=name]")).to_have_value("other")
     press(page, "Change the hyper-parameters")
     page.locator("#set-epochs").fill("3")
     page.locator("#set-epochs").press("Enter")  # goes on, not back
@@ -130,7 +130,7 @@ def test_back_loses_nothing_not_even_what_was_typed_a_moment_ago(page: Page):
     page.go_back()
     expect(page.locator("#set-epochs")).to_have_value("3")
     press(page, "2 Settings")
-    expect(page.get_by_label("Name")).to_have_value("other")
+    expect(page.locator("input[name=name]")).to_have_value("other")
     expect(page.get_by_label("Processes")).to_have_value("2")
 
 
@@ -147,15 +147,15 @@ def test_without_javascript_the_wizard_leads_through_every_choice_to_a_started_j
     press(page, "Show what it holds")
     expect(meaning(page)).to_contain_text("6 teach 4 score")
     press(page, "Next: Settings")
-    page.get_by_label("Name").fill("no spaces")
+    page.locator("input[name=name]").fill("no spaces")
     choose_network(page, MAJORITY)
     press(page, "Next: Hyper-parameters")
     expect(page.locator("#name-help .fault")).to_be_visible()
-    page.get_by_label("Name").fill("plain")
+    page.locator("input[name=name]").fill("plain")
     press(page, "Back")  # what was typed goes with it
     expect(page.get_by_label("Kept aside")).to_have_value("40")
     press(page, "Next: Settings")
-    expect(page.get_by_label("Name")).to_have_value("plain")
+    expect(page.locator("input[name=name]")).to_have_value("plain")
     press(page, "Next: Hyper-parameters")
     page.locator("#set-epochs").fill("0")
     press(page, "Next: Review")
@@ -170,7 +170,7 @@ def test_without_javascript_the_wizard_leads_through_every_choice_to_a_started_j
     wait_for(lambda: job.model.is_dir(), 60)
 
     page.goto("/wizard?clone=plain")  # and its clone, as quickly
-    assert page.get_by_label("Name").input_value() == "plates-1"
+    assert page.locator("input[name=name]").input_value() == "plates-1"
     press(page, "Start training")
     page.wait_for_url("**/jobs/plates-1")
     again = json.loads((home / "checkpoints" / "plates-1" / "job.json").read_text())

@@ -315,6 +315,7 @@ def test_the_command_and_the_call_to_copy_start_the_very_job_of_the_button(
     command = subprocess.Popen([sys.executable, "-m", "cli", *words[1:]], cwd=ROOT, env={**os.environ, **folders})
     try:
         view = wait_for(lambda: command.poll() or api.get("/v1/jobs/by-command").json().get("job"), 60)
+        wait_for((settings.checkpoints / "by-command" / "events.jsonl").exists, 60)
         assert api.post("/v1/jobs/by-command/stop", json={"keep_best": False}).status_code == 200
         command.wait(timeout=120)
     finally:
