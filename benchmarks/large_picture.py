@@ -63,7 +63,8 @@ def peak_gb(process: int) -> float:
 
 
 def start(checkpoints: Path, port: int) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "CHECKPOINTS": str(checkpoints), "INFERENCE_PORT": str(port), "LARGEST_UPLOAD": str(2**31), "DEADLINE": "3600"}
+    limits = {"LARGEST_UPLOAD": str(2**31), "DEADLINE": "3600"}
+    environment = {**os.environ, "CHECKPOINTS": str(checkpoints), "INFERENCE_PORT": str(port), **limits}
     service = subprocess.Popen([sys.executable, "-m", "inference_api"], env=environment, stdout=sys.stderr)
     for _ in range(300):
         try:
