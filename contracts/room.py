@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 from contracts.errors import Full
+from contracts.hyperparameters import Hyperparameters
+from contracts.networks import Network
 
 LEAST = 2**20
 """Where fewer bytes than these are free, whatever failed failed for that."""
@@ -20,9 +22,10 @@ BESIDES = 20_000_000
 """Bytes of everything else: log, figures, curves."""
 
 
-def needed(millions: float, scorings: int) -> int:
-    """Bytes of disk that a training takes whose network has so many millions of parameters, in so many scorings."""
-    return round(millions * 4e6 * (STATES * CHECKPOINTS + MODELS)) + SHEET * scorings + BESIDES
+def needed(network: Network, settings: Hyperparameters) -> int:
+    """Bytes of disk that a training takes."""
+    scorings = -(-settings.epochs // settings.validate_every)
+    return round(network.parameters * 4e6 * (STATES * CHECKPOINTS + MODELS)) + SHEET * scorings + BESIDES
 
 
 def free(place: Path) -> int:

@@ -78,7 +78,7 @@ def forecast(request: JobRequest, folder: Path, jobs: Jobs, speeds: Speeds) -> F
         _reckon_time(found, job, split, speeds.of(network, place, narrow))
     if request.engine != "majority":
         _reckon_memory(found, job, network, place, narrow)
-    need = needed(network.parameters, -(-settings.epochs // settings.validate_every))
+    need = needed(network, settings)
     if machine["disk_free"] < need:
         cause = f"Weights and previews need about {need / 1e6:.0f} MB of disk, and {machine['disk_free'] / 1e6:.0f} MB are free."
         found.obstacles.append(Remark(field="network", cause=cause, cure="Make room where the checkpoints lie, or take a smaller network."))

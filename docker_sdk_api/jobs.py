@@ -255,7 +255,7 @@ class Jobs:
     def _refuse_full(self, settings: Hyperparameters, network: Network, folder: Path) -> None:
         """Raises Full where the disk has too little room for what a training writes besides what is in its folder by now."""
         there = taken(folder) if folder != self.settings.checkpoints else 0
-        refuse_full(folder, needed(network.parameters, -(-settings.epochs // settings.validate_every)) - there)
+        refuse_full(folder, needed(network, settings) - there)
 
     def _dataset_changed(self, job: Job) -> bool:
         """Whether the dataset's fingerprint is another one than at the start; asked of the disk at most every few seconds."""

@@ -107,8 +107,7 @@ class Training:
         pixels = max(1, sum(report.class_pixels))
         network = find_network(job.engine, job.network, job.backbone)
         if group.first:
-            scorings = -(-job.hyperparameters.epochs // job.hyperparameters.validate_every)
-            refuse_full(folder.path, needed(network.parameters, scorings) - taken(folder.path))
+            refuse_full(folder.path, needed(network, job.hyperparameters) - taken(folder.path))
         plan = Plan(
             network=network,
             settings=job.hyperparameters,

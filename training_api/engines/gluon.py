@@ -105,6 +105,14 @@ class GluonEngine:
                 waiting.wait_to_read()
             waiting = loss
             yield Step(loss=Loss(loss), crops=len(batch.masks), learning_rate=rate)
+        self._align()
+
+    def _align(self) -> None:
+        """Give every device the first one's weights: the same sums may differ in the last digit from one to the next, and a
+        resumed training, which begins with the first one's, must go on as an unbroken one does."""
+        if len(self.places) > 1:
+            for value in self.learning:
+                value.set_data(value.data(self.places[0]))
 
     def _learn(self, batch: Batch, rate: float) -> Any:
         # MXNet's random state cannot be read, so it is set anew for every step: a resumed training drops what an unbroken one drops.
