@@ -24,6 +24,7 @@ from contracts.weights import WeightsType
 from docker_sdk_api.app import create_launcher
 from docker_sdk_api.artefacts import import_model
 from docker_sdk_api.jobs import Jobs
+from docker_sdk_api.models import Models
 from docker_sdk_api.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -188,7 +189,7 @@ def self_test_(
 def models() -> None:
     """List the published models, newest first."""
     table = Table("model", "network", "mIoU", "classes", "dataset", "published")
-    for model in _jobs().models():
+    for model in Models(_jobs()).all():
         score = "n/a" if model.scores.mean_iou is None else f"{model.scores.mean_iou:.3f}"
         row = (
             model.name,

@@ -6,10 +6,11 @@ from rich.console import Console
 
 from annotations.dataset import open_dataset, read_picture
 from annotations.split import Split
+from contracts.answers import Step
 from contracts.errors import Problem
 from contracts.job_folder import JobFolder
 from docker_sdk_api.jobs import GRACE, Jobs
-from docker_sdk_api.self_test import Step, start_self_test, steps_of
+from docker_sdk_api.self_test import start_self_test, steps_of
 from inference_api.store import load_model
 
 LOOK = 0.5

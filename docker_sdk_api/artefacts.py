@@ -19,7 +19,7 @@ from contracts.job_folder import JobFolder
 from contracts.model import MODEL_FILE, Model, read_model
 from contracts.networks import Network
 from docker_sdk_api.jobs import Jobs
-from docker_sdk_api.machine import list_engines
+from docker_sdk_api.machine import refuse_engine
 
 GRAPHS = {"onnx_graph": "model.onnx", "majority": "majority.json"}
 """What a model of each predictor cannot answer without."""
@@ -69,9 +69,7 @@ def _import_folder(jobs: Jobs, folder: Path, name: str) -> Imported:
     if (folder / MODEL_FILE).is_file():
         return _publish(jobs, folder, name)
     artefact = read_artefact(folder)
-    state = next(state for state in list_engines(jobs.settings, jobs.launcher) if state.engine == artefact.row.engine)
-    if not state.available:
-        raise Invalid(f"The engine {state.engine}, which converts such a model, is not available. {state.cause}", state.cure)
+    refuse_engine(artefact.row.engine, jobs.settings, jobs.launcher, "which converts such a model")
     return _convert(jobs, folder, artefact, name or _legal(artefact.checkpoint_name) or _legal(folder.name) or "imported")
 
 

@@ -132,15 +132,13 @@ class Datasets:
     def split(self, name: str, validation_share: float, seed: int, test_share: float = 0.0) -> Split:
         """The split that a job with these settings will have."""
         report = self.check(self.path(name))
-        if len(report.pairs) < 2:
-            raise Invalid(f"The dataset {name} has {len(report.pairs)} pairs of picture and mask.", "Add more: one teaches, one scores.")
+        report.refuse_few()
         return report.split_for(validation_share, seed, test_share)
 
     def store_split(self, name: str, validation_share: float, seed: int, test_share: float) -> Split:
         """Draw a split and lay it with the dataset, in the place of the one that lies there. Raises Unavailable."""
         report = self.check(self.path(name)).model_copy(update={"split": None})
-        if len(report.pairs) < 2:
-            raise Invalid(f"The dataset {name} has {len(report.pairs)} pairs of picture and mask.", "Add more: one teaches, one scores.")
+        report.refuse_few()
         split = report.split_for(validation_share, seed, test_share)
         try:
             store_split(self.path(name), split)

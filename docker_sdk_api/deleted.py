@@ -6,19 +6,10 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pydantic import BaseModel
-
+from contracts.answers import DeletedJob
 from contracts.errors import NotFound, Taken
 
 ASIDE = ".deleted"
-
-
-class DeletedJob(BaseModel):
-    """A job, or a job's model. `id` brings it back; `until` is when it goes for good."""
-
-    id: str
-    name: str
-    until: datetime
 
 
 class Deleted:

@@ -5,23 +5,18 @@ Nothing is started and nothing is written. What is an obstacle here must fail; w
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
 
 from annotations.doctor.findings import Report
 from annotations.split import Split
+from contracts.answers import ClassSides, Forecast, Remark, Speed
 from contracts.errors import Problem
-from contracts.events import now
-from contracts.hyperparameters import Hyperparameters, heeded_by, read_hyperparameters
+from contracts.hyperparameters import Hyperparameters, heeded_by
 from contracts.job import Job, JobRequest
 from contracts.networks import Network, find_network
-from contracts.room import needed
-from docker_sdk_api.jobs import Jobs, refuse_processes
+from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.machine import describe_machine
 from docker_sdk_api.recommend import Place, place_of, step_bytes
-from docker_sdk_api.speed import Speed, Speeds, training_seconds
-from docker_sdk_api.weights import check_weights
+from docker_sdk_api.speed import Speeds, training_seconds
 
 SURE = 0.6
 """Of the memory that is reckoned: where even this is not free, a step cannot fit."""
@@ -31,46 +26,14 @@ LISTED = 5
 """Classes that are named in one sentence."""
 
 
-class Remark(BaseModel):
-    """Something that keeps a training from starting or from going well, at the field that it is about."""
-
-    field: str
-    cause: str
-    cure: str
-
-
-class ClassSides(BaseModel):
-    """In how many pictures a class is shown: of those that teach, and of those that score."""
-
-    name: str
-    training: int
-    validation: int
-
-
-class Forecast(BaseModel):
-    """`seconds` of the whole training and of one epoch, None where nothing says; `basis`: what they come from. Memory in bytes:
-    what one step takes, None where nobody counted, and what is free where it would run."""
-
-    seconds: float | None = None
-    epoch_seconds: float | None = None
-    basis: str = ""
-    memory: int | None = None
-    memory_free: int = 0
-    classes: list[ClassSides] = []
-    obstacles: list[Remark] = []
-    cautions: list[Remark] = []
-
-
 def forecast(request: JobRequest, folder: Path, jobs: Jobs, speeds: Speeds) -> Forecast:
     """Raises Invalid where the request names a network or a setting that there is not: then there is nothing to look at."""
-    network = find_network(request.engine, request.network, request.backbone)
-    settings = read_hyperparameters(request.hyperparameters, network.defaults, request.engine)
+    job, checks = jobs.check_request(request, folder)
+    settings, network = job.hyperparameters, find_network(job.engine, job.network, job.backbone)
     machine, report = describe_machine(jobs.settings, jobs.launcher), jobs.check(folder)
     place = place_of(machine, request.gpus)
-    given = request.model_dump(exclude={"hyperparameters"})
-    job = Job(**given, dataset_folder=folder, created=now(), hyperparameters=settings)
-    found = Forecast(memory_free=place.memory, obstacles=list(_refusals(request, job, network, report, jobs, machine)))
-    narrow = settings.precision in ("bfloat16", "float16") or (settings.precision == "auto" and bool(place.gpu or machine["bfloat16"]))
+    found = Forecast(memory_free=place.memory, obstacles=list(_refusals(checks)))
+    narrow = settings.precision in ("bfloat16", "float16") or (settings.precision == "auto" and bool(place.gpu or machine.bfloat16))
     if not report.errors and len(report.pairs) > 1:
         split = report.split_for(request.validation_share, request.seed)
         found.classes = class_sides(report, split)
@@ -78,10 +41,6 @@ def forecast(request: JobRequest, folder: Path, jobs: Jobs, speeds: Speeds) -> F
         _reckon_time(found, job, split, speeds.of(network, place, narrow))
     if request.engine != "majority":
         _reckon_memory(found, job, network, place, narrow)
-    need = needed(network, settings)
-    if machine["disk_free"] < need:
-        cause = f"Weights and previews need about {need / 1e6:.0f} MB of disk, and {machine['disk_free'] / 1e6:.0f} MB are free."
-        found.obstacles.append(Remark(field="network", cause=cause, cure="Make room where the checkpoints lie, or take a smaller network."))
     return found
 
 
@@ -99,24 +58,8 @@ def class_sides(report: Report, split: Split) -> list[ClassSides]:
     ]
 
 
-def _refusals(request: JobRequest, job: Job, network: Network, report: Report, jobs: Jobs, machine: dict[str, Any]) -> Iterator[Remark]:
+def _refusals(checks: list[tuple[str, Callable[[], object]]]) -> Iterator[Remark]:
     """What starting the job would refuse, each at its field."""
-    state = next(state for state in machine["engines"] if state["engine"] == request.engine)
-    if not state["available"]:
-        cause = f"The engine {request.engine} is not available. {state['cause']}"
-        yield Remark(field="network", cause=cause, cure=state["cure"])
-    missing = sorted(set(request.gpus) - {gpu["id"] for gpu in machine["gpus"]})
-    if missing:
-        cause = f"There is no GPU {', '.join(map(str, missing))} on this machine."
-        yield Remark(field="gpus", cause=cause, cure="Choose the processor, or a GPU that is there.")
-    if not report.errors and len(report.pairs) < 2:
-        yield Remark(field="dataset", cause="There are not two pictures with masks.", cure="Add more: one teaches, one scores.")
-    checks: list[tuple[str, Callable[[], object]]] = [
-        ("dataset", report.refuse_errors),
-        ("crop", lambda: network.refuse_small_crop(job.hyperparameters.crop)),
-        ("weights", lambda: check_weights(request, network, jobs.settings)),
-        ("processes", lambda: refuse_processes(job)),
-    ]
     for field, check in checks:
         try:
             check()

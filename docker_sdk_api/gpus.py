@@ -10,21 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pynvml
-from pydantic import BaseModel
 
-
-class Gpu(BaseModel):
-    """One GPU. `id` is nvidia-smi's; memory in bytes; `load` in percent, None where the GPU does not tell it."""
-
-    id: int
-    name: str
-    memory_total: int
-    memory_free: int
-    load: int | None = None
-    driver: str = ""
-    compute_capability: str = ""
-    refused: dict[str, str] = {}
-    """Why an engine's build cannot use it, by engine."""
+from contracts.answers import Gpu
 
 
 class Gpus(NamedTuple):

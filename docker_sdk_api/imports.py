@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -20,6 +20,7 @@ from annotations.archives import Limits, is_archive, unpack
 from annotations.formats import FORMATS, Choices, Source
 from annotations.importing import import_dataset
 from annotations.untrusted import disk_problem, shown
+from contracts.answers import ImportView
 from contracts.errors import Broken, Invalid, NotFound, Problem, Taken
 from contracts.job import NAME_PATTERN, NAME_RULE
 from docker_sdk_api.uploads import Uploads, held
@@ -49,21 +50,6 @@ class ImportRequest(BaseModel):
         if unknown:
             raise ValueError(f"there is no choice {shown(unknown[0])}; the choices are: {', '.join(known)}")
         return Choices() if value is None else value
-
-
-class ImportView(BaseModel):
-    """How an import stands. `done` of `total`: bytes while it unpacks, pictures while it reads; 0 of 0: not known yet."""
-
-    id: str
-    name: str
-    state: Literal["running", "finished", "failed"] = "running"
-    stage: str = "waiting"
-    done: int = 0
-    total: int = 0
-    format: str | None = None
-    notes: list[str] = []
-    cause: str = ""
-    cure: str = ""
 
 
 class Imports:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from annotations.doctor.check import Report, check_dataset
 from annotations.doctor.checking import fingerprint_now
+from contracts.answers import DeletedJob
 from contracts.errors import Invalid, NotFound, Problem, Taken, Unavailable
 from contracts.events import Failed, Resumed, apply, now
 from contracts.hyperparameters import Hyperparameters, read_hyperparameters
 from contracts.job import Job, JobRequest, JobStatus, JobView
 from contracts.job_folder import JobFolder
-from contracts.model import Model, read_model
 from contracts.networks import Network, find_network
 from contracts.room import needed, refuse_full, taken
 from contracts.waggle import WaggleRun
-from docker_sdk_api.deleted import Deleted, DeletedJob
+from docker_sdk_api.deleted import Deleted
 from docker_sdk_api.launchers import Launcher, Limits, Task, Usage
-from docker_sdk_api.machine import list_engines, refuse_gpus
+from docker_sdk_api.machine import refuse_engine, refuse_gpus
 from docker_sdk_api.settings import Settings
 from docker_sdk_api.standing import Standing, end_of
 from docker_sdk_api.weights import add_all_weights, add_weights, check_weights
@@ -219,11 +219,6 @@ class Jobs:
             raise NotFound(f"There is no job “{name}”.", "It may have been deleted: look at the list of jobs.")
         return folder
 
-    def models(self) -> list[Model]:
-        """Every published model, newest first."""
-        found = [read_model(self._folder(name).model) for name in self.names() if self._folder(name).model.is_dir()]
-        return sorted(found, key=lambda model: model.created, reverse=True)
-
     def model_folder(self, name: str) -> Path:
         folder = self._folder(name).model
         if "/" in name or name.startswith(".") or not folder.is_dir():
@@ -234,23 +229,32 @@ class Jobs:
         return JobFolder(self.settings.checkpoints / name)
 
     def _complete(self, request: JobRequest, dataset_folder: Path) -> Job:
+        job, checks = self.check_request(request, dataset_folder)
+        for _, check in checks:
+            check()
+        weights_folder = check_weights(request, find_network(job.engine, job.network, job.backbone), self.settings)
+        return job.model_copy(update={"weights_folder": weights_folder})
+
+    def check_request(self, request: JobRequest, dataset_folder: Path) -> tuple[Job, list[tuple[str, Callable[[], object]]]]:
+        """The job that is asked for, and all that could keep it from starting: the field, and a check that raises Problem.
+
+        Raises Invalid where there is no such network or setting.
+        """
         network = find_network(request.engine, request.network, request.backbone)
         settings = read_hyperparameters(request.hyperparameters, network.defaults, request.engine)
-        network.refuse_small_crop(settings.crop)
-        state = next(state for state in list_engines(self.settings, self.launcher) if state.engine == request.engine)
-        if not state.available:
-            raise Invalid(f"The engine {request.engine} is not available. {state.cause}", state.cure)
-        refuse_gpus(request.engine, request.gpus, self.settings, self.launcher)
-        weights_folder = check_weights(request, network, self.settings)
         report = self.check(dataset_folder)
-        report.refuse_errors()
-        self._refuse_full(settings, network, self.settings.checkpoints)
         given = request.model_dump(exclude={"hyperparameters"})
-        folders = {"dataset_folder": dataset_folder, "weights_folder": weights_folder}
-        facts = {**folders, "dataset_fingerprint": report.fingerprint, "created": now()}
+        facts = {"dataset_folder": dataset_folder, "dataset_fingerprint": report.fingerprint, "created": now()}
         job = Job(**given, **facts, hyperparameters=settings)
-        refuse_processes(job)
-        return job
+        return job, [
+            ("crop", lambda: network.refuse_small_crop(settings.crop)),
+            ("network", lambda: refuse_engine(request.engine, self.settings, self.launcher)),
+            ("gpus", lambda: refuse_gpus(request.engine, request.gpus, self.settings, self.launcher)),
+            ("weights", lambda: check_weights(request, network, self.settings)),
+            ("dataset", report.refuse_errors),
+            ("network", lambda: self._refuse_full(settings, network, self.settings.checkpoints)),
+            ("processes", lambda: refuse_processes(job)),
+        ]
 
     def _refuse_full(self, settings: Hyperparameters, network: Network, folder: Path) -> None:
         """Raises Full where the disk has too little room for what a training writes besides what is in its folder by now."""

@@ -10,17 +10,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from contracts.answers import LogPart
+
 CHUNK = 256 * 1024
 MOST_HITS = 200
-
-
-class LogPart(BaseModel):
-    """Whole lines of a log, the first of which starts at byte `start`; `end` lies behind the last one, `size` is the log's."""
-
-    start: int
-    end: int
-    size: int
-    lines: list[str]
 
 
 class Hit(BaseModel):

@@ -3,16 +3,15 @@
 import platform
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from contracts.answers import EngineState, Gpu, Machine
 from contracts.errors import Invalid, Unavailable
 from contracts.networks import ENGINES
-from docker_sdk_api.gpus import BUILDS, Gpu, cpu_build, refusal
+from docker_sdk_api.gpus import BUILDS, cpu_build, refusal
 from docker_sdk_api.launchers import Launcher
 from docker_sdk_api.settings import Settings
 
@@ -25,57 +24,61 @@ CURES = {
 }
 
 
-@dataclass(frozen=True)
-class EngineState:
-    """Whether an engine can run here; if not, why and what helps."""
+def describe_machine(settings: Settings, launcher: Launcher) -> Machine:
+    memory, disk, gpus = psutil.virtual_memory(), shutil.disk_usage(settings.checkpoints), launcher.gpus()
+    return Machine(
+        cores=count_cores(),
+        processor=_processor(),
+        bfloat16=_has_bfloat16(),
+        memory_total=memory.total,
+        memory_free=memory.available,
+        disk_free=disk.free,
+        disk_total=disk.total,
+        gpus=_judged(gpus.found, settings),
+        gpus_note=gpus.note,
+        engines=list_engines(settings, launcher),
+        launcher=settings.launcher,
+        version=VERSION,
+    )
 
-    engine: str
-    about: str
-    available: bool
-    cause: str = ""
-    cure: str = ""
 
-
-def describe_machine(settings: Settings, launcher: Launcher) -> dict[str, Any]:
-    """The machine page's facts; memory and disk in bytes."""
-    memory = psutil.virtual_memory()
-    return {
-        "cores": len(psutil.Process().cpu_affinity() or []) or psutil.cpu_count() or 1,
-        "processor": _processor(),
-        "bfloat16": _has_bfloat16(),
-        "memory_total": memory.total,
-        "memory_free": memory.available,
-        "disk_free": shutil.disk_usage(settings.checkpoints).free,
-        "disk_total": shutil.disk_usage(settings.checkpoints).total,
-        "gpus": list_gpus(settings, launcher),
-        "gpus_note": launcher.gpus().note,
-        "engines": [asdict(state) for state in list_engines(settings, launcher)],
-        "launcher": settings.launcher,
-        "version": VERSION,
-    }
+def count_cores() -> int:
+    """Those that this process may use."""
+    return len(psutil.Process().cpu_affinity() or []) or psutil.cpu_count() or 1
 
 
 def describe_room() -> dict[str, int]:
     """What there is for a job to take: cores, and memory in bytes."""
-    return {"cores": len(psutil.Process().cpu_affinity() or []) or psutil.cpu_count() or 1, "memory_total": psutil.virtual_memory().total}
+    return {"cores": count_cores(), "memory_total": psutil.virtual_memory().total}
 
 
-def list_gpus(settings: Settings, launcher: Launcher) -> list[dict[str, Any]]:
-    """The GPUs that a job can be given, as docker_sdk_api.gpus.Gpu tells them, with why engines cannot use one."""
-    return [gpu.model_dump() | {"refused": _refused(gpu, settings)} for gpu in launcher.gpus().found]
+def list_gpus(settings: Settings, launcher: Launcher) -> list[Gpu]:
+    """The GPUs that a job can be given, with why engines cannot use one."""
+    return _judged(launcher.gpus().found, settings)
+
+
+def _judged(gpus: list[Gpu], settings: Settings) -> list[Gpu]:
+    return [gpu.model_copy(update={"refused": _refused(gpu, settings)}) for gpu in gpus]
+
+
+def refuse_engine(engine: str, settings: Settings, launcher: Launcher, purpose: str = "") -> None:
+    """Raises Invalid where an engine, wanted for such a purpose, cannot run here."""
+    state = next(state for state in list_engines(settings, launcher) if state.engine == engine)
+    if not state.available:
+        raise Invalid(f"The engine {engine}{purpose and f', {purpose},'} is not available. {state.cause}", state.cure)
 
 
 def refuse_gpus(engine: str, asked: list[int], settings: Settings, launcher: Launcher) -> None:
     """Raises Invalid where a GPU that is asked for is not there, or where the engine's build does not know it."""
-    known = {gpu["id"]: gpu for gpu in list_gpus(settings, launcher)} if asked else {}
+    known = {gpu.id: gpu for gpu in list_gpus(settings, launcher)} if asked else {}
     if missing := sorted(set(asked) - set(known)):
         have = ", ".join(map(str, sorted(known))) or "none"
         note = launcher.gpus().note
         cause = f"There is no GPU {', '.join(map(str, missing))} (there is: {have}).{' ' if note else ''}{note}"
         raise Invalid(cause, "Choose the CPU or a GPU that is there.")
     for gpu in asked:
-        if reason := known[gpu]["refused"].get(engine):
-            cause = f"The engine {engine} cannot use GPU {gpu} ({known[gpu]['name']}). {reason}"
+        if reason := known[gpu].refused.get(engine):
+            cause = f"The engine {engine} cannot use GPU {gpu} ({known[gpu].name}). {reason}"
             raise Invalid(cause, "Choose another engine, or the CPU.")
 
 
@@ -99,14 +102,14 @@ def _image_state(_: Settings, launcher: Launcher, engine: str, about: str) -> En
     try:
         launcher.require(engine)
     except Unavailable as problem:
-        return EngineState(engine, about, available=False, cause=problem.cause, cure=problem.cure)
-    return EngineState(engine, about, available=True)
+        return EngineState(engine=engine, about=about, available=False, cause=problem.cause, cure=problem.cure)
+    return EngineState(engine=engine, about=about, available=True)
 
 
 def _environment_state(settings: Settings, _: Launcher, engine: str, about: str) -> EngineState:
     python = engine_python(settings, engine)
     cause = _missing(python, PACKAGES[engine], python.stat().st_mtime_ns if python.exists() else 0)
-    return EngineState(engine, about, available=not cause, cause=cause, cure=CURES[engine] if cause else "")
+    return EngineState(engine=engine, about=about, available=not cause, cause=cause, cure=CURES[engine] if cause else "")
 
 
 def engine_python(settings: Settings, engine: str) -> Path:

@@ -5,10 +5,11 @@ from pathlib import Path
 from annotations.dataset import open_dataset
 from annotations.doctor.checking import fingerprint_now
 from annotations.split import Split
+from contracts.answers import DeletedJob
 from contracts.errors import Invalid, NotFound
 from contracts.job_folder import JobFolder, write_aside
 from contracts.model import MODEL_FILE, PublishedModel, read_model
-from docker_sdk_api.deleted import Deleted, DeletedJob
+from docker_sdk_api.deleted import Deleted
 from docker_sdk_api.jobs import Jobs
 
 GRAPH = "model.onnx"

@@ -10,6 +10,7 @@ from math import sqrt
 from typing import Any
 
 from annotations.doctor.findings import Report
+from contracts.answers import Machine, Recommended
 from contracts.hyperparameters import Hyperparameters, heeded_by, read_hyperparameters
 from contracts.networks import Network
 
@@ -51,16 +52,6 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Recommended:
-    """A setting's recommended value, the network's own default, and why."""
-
-    setting: str
-    value: Any
-    usual: Any
-    reason: str
-
-
-@dataclass(frozen=True)
 class Fingerprint:
     """What the rules look at: training pictures, their median shorter side, and the rarest class with its share and pictures."""
 
@@ -71,13 +62,13 @@ class Fingerprint:
     shown_by: int
 
 
-def place_of(machine: dict[str, Any], gpus: Sequence[int] = ()) -> Place:
-    """Where a training on these GPUs (ids; none: the processor) would run, on a machine as `describe_machine` describes it."""
-    chosen = [gpu for gpu in machine["gpus"] if gpu["id"] in gpus]
+def place_of(machine: Machine, gpus: Sequence[int] = ()) -> Place:
+    """Where a training on these GPUs (ids; none: the processor) would run, on such a machine."""
+    chosen = [gpu for gpu in machine.gpus if gpu.id in gpus]
     if not chosen:
-        return Place(machine["cores"], machine["memory_free"])
-    least = min(chosen, key=lambda gpu: gpu["memory_free"])
-    return Place(machine["cores"], least["memory_free"], least["name"])
+        return Place(machine.cores, machine.memory_free)
+    least = min(chosen, key=lambda gpu: gpu.memory_free)
+    return Place(machine.cores, least.memory_free, least.name)
 
 
 def recommend_network(report: Report, place: Place, networks: Sequence[Network], validation_share: float = 0.2) -> tuple[Network, str]:
@@ -120,7 +111,7 @@ def recommend(report: Report, place: Place, network: Network, validation_share: 
     if place.gpu:
         workers = min(8, max(usual.workers, place.cores - 1))
         rows.append(("workers", workers, f"A GPU learns faster than two threads prepare crops; this machine has {place.cores} cores."))
-    return [Recommended(name, value, getattr(usual, name), reason) for name, value, reason in rows]
+    return [Recommended(setting=name, value=value, usual=getattr(usual, name), reason=reason) for name, value, reason in rows]
 
 
 def read_fingerprint(report: Report, validation_share: float) -> Fingerprint:

@@ -3,11 +3,9 @@
 import itertools
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
-
-from pydantic import BaseModel
 
 from annotations.dummy import draw_dummy_dataset
+from contracts.answers import Step
 from contracts.errors import Invalid, Unavailable
 from contracts.job import JobRequest, JobStatus, JobView
 from contracts.job_folder import JobFolder, folder_aside
@@ -19,15 +17,6 @@ from docker_sdk_api.machine import list_engines
 DATASET = "dummy_dataset"
 NAME = "self-test"
 TINY = {"epochs": 1, "short_side": 96, "crop": 64, "batch_size": 4, "crops_per_picture": 1}
-
-
-class Step(BaseModel):
-    """A step of the self-test: what it is, how it stands, and what came of it."""
-
-    title: str
-    state: Literal["waiting", "running", "good", "failed"] = "waiting"
-    said: str = ""
-    cure: str = ""
 
 
 def start_self_test(jobs: Jobs, engine: str = "") -> JobView:

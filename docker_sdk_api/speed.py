@@ -12,6 +12,7 @@ from statistics import median
 
 import numpy as np
 
+from contracts.answers import Speed
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import Job, JobStatus
 from contracts.job_folder import JobFolder
@@ -47,14 +48,6 @@ class Ran:
     engine: str
     place: str
     ratio: float
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds of a training step on one crop of 256 × 256 pixels, None where nothing says; and what they come from."""
-
-    seconds: float | None
-    basis: str
 
 
 class Speeds:
@@ -94,18 +87,18 @@ def speed_of(network: Network, ran: Sequence[Ran], place: Place, narrow: bool) -
     where = f"on the {gpu}" if gpu else "on this machine"
     if same:
         jobs = "the last training" if len(same) == 1 else f"the last {len(same)} trainings"
-        return Speed(network.seconds * median(same), f"As {jobs} of this network {where} took.")
+        return Speed(seconds=network.seconds * median(same), basis=f"As {jobs} of this network {where} took.")
     if here:
         ratio = median(row.ratio for row in here[:COUNTED])
         rough = " On a GPU networks differ, so that this is rough." if gpu else ""
-        return Speed(network.seconds * ratio, f"As measured elsewhere, scaled by what other trainings {where} took.{rough}")
+        return Speed(seconds=network.seconds * ratio, basis=f"As measured elsewhere, scaled by what other trainings {where} took.{rough}")
     if gpu:
-        return Speed(None, f"No training has finished on the {gpu} yet: the first one tells how fast it is.")
+        return Speed(seconds=None, basis=f"No training has finished on the {gpu} yet: the first one tells how fast it is.")
     if not network.seconds:
-        return Speed(0.0, "There is nothing to learn, only pixels to count.")
+        return Speed(seconds=0.0, basis="There is nothing to learn, only pixels to count.")
     factor = (REFERENCE * CORES / (probe() * place.cores)) ** GAIN * (BFLOAT16 if narrow and network.engine == "pytorch" else 1)
     basis = "As measured elsewhere, scaled by a short probe of this processor: good to a factor of two, while nothing else runs."
-    return Speed(network.seconds * factor, basis)
+    return Speed(seconds=network.seconds * factor, basis=basis)
 
 
 def training_seconds(step: float, settings: Hyperparameters, training: int, validation: int) -> float:

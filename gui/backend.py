@@ -15,31 +15,17 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from annotations.doctor.findings import PairView
+from contracts.answers import DeletedJob, Forecast, ImportView, LogPart, Machine, Recommendation, Speed, Step
 from contracts.errors import Broken, Invalid, NotFound, Problem, Taken, TooLarge, Unavailable
 from contracts.job import Confusion, JobRequest, JobView
 from contracts.model import PublishedModel
 from contracts.weights import WeightsChoice
-from gui.answers import (
-    Change,
-    Checking,
-    DatasetReport,
-    DatasetRow,
-    DeletedJob,
-    Forecast,
-    Format,
-    ImportState,
-    LogPart,
-    Machine,
-    NetworkChoice,
-    Recommendation,
-    Seen,
-    Segments,
-    ServedModel,
-    Speed,
-    Step,
-)
+from gui.answers import Change, Checking, DatasetReport, DatasetRow, Format, NetworkChoice, Seen, Segments, ServedModel
 
-PASSED_ON = ("content-type", "content-length", "content-disposition", "content-encoding", "cache-control", "etag", "last-modified")
+PASSED_ON = (
+    *("content-type", "content-length", "content-disposition", "content-encoding", "cache-control", "etag", "last-modified"),
+    "x-accel-buffering",  # a reverse proxy holds no live event back
+)
 PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Invalid, TooLarge, NotFound, Taken, Unavailable, Broken)}
 PATIENCE = httpx.Timeout(10, read=120)
 """Seconds: checking a large dataset reads every picture of it."""
@@ -148,11 +134,11 @@ class Backend:
         """The id of an import, of an upload or of a folder on the machine."""
         return str((await self._ask(self.docker_sdk, "POST", "/v1/imports", json=wish)).json()["id"])
 
-    async def imported(self, id: str) -> ImportState:
-        return ImportState.model_validate(await self._read(f"/v1/imports/{quote(id, safe='')}"))
+    async def imported(self, id: str) -> ImportView:
+        return ImportView.model_validate(await self._read(f"/v1/imports/{quote(id, safe='')}"))
 
-    async def imports(self) -> list[ImportState]:
-        return TypeAdapter(list[ImportState]).validate_python(await self._read("/v1/imports"))
+    async def imports(self) -> list[ImportView]:
+        return TypeAdapter(list[ImportView]).validate_python(await self._read("/v1/imports"))
 
     async def relay(self, path: str, incoming: Request) -> StreamingResponse:
         """A request of the browser's own as it comes, body and all, and the training API's answer to it, refusals too."""

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from contracts.answers import Forecast, Machine, Recommendation, Recommended, Speed
 from contracts.hyperparameters import Hyperparameters, describe_hyperparameters
 from contracts.job import JobView
 from contracts.weights import WeightsChoice, WeightsType
 from gui import forms
-from gui.answers import DatasetReport, Forecast, Machine, NetworkChoice, Recommendation, Recommended, Speed
+from gui.answers import DatasetReport, NetworkChoice
 from gui.backend import Backend
 from gui.figures import setting
 from gui.forms import Draft

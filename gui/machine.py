@@ -5,8 +5,8 @@ import time
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from contracts.answers import Machine, Step
 from contracts.errors import Problem
-from gui.answers import Machine, Step
 from gui.backend import Asks, Backend
 from gui.pages import page, path_to
 

@@ -13,9 +13,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from contracts.answers import ImportView
 from contracts.errors import Invalid, Problem
 from contracts.job import NAME_PATTERN, NAME_RULE
-from gui.answers import ImportState
 from gui.backend import Asks, Backend
 from gui.incoming import read_form
 from gui.pages import page, path_to
@@ -147,7 +147,7 @@ async def follow(request: Request, backend: Asks, id: str) -> Response:
     return page(request, "dataset_import.html", context)
 
 
-def what_it_asks(found: ImportState) -> set[str]:
+def what_it_asks(found: ImportView) -> set[str]:
     """Which of the choices the problem speaks of: they are shown open."""
     words = f"{found.cause} {found.cure}".lower()
     signs = {"classes": ("class",), "colours": ("colour",), "white": ("255",), "format": ("format", "recognise")}

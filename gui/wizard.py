@@ -9,11 +9,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from contracts.answers import Forecast
 from contracts.errors import Invalid, Problem, Unavailable
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import JobRequest
 from gui import forms
-from gui.answers import Checking, DatasetReport, Forecast
+from gui.answers import Checking, DatasetReport
 from gui.backend import Asks, Backend
 from gui.choice import STEP_OF, WEIGHT_TITLES, Choice, find, look, network_groups, setting_rows
 from gui.datasets import class_rows

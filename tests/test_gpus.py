@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from contracts.answers import Gpu
 from contracts.errors import Invalid
-from docker_sdk_api.gpus import Gpu, Gpus, cpu_build, read_printed, refusal
+from docker_sdk_api.gpus import Gpus, cpu_build, read_printed, refusal
 from docker_sdk_api.launchers import Task
 from docker_sdk_api.launchers.container import container_request, create_container_launcher
 from docker_sdk_api.launchers.container_gpus import ask_gpus, gpu_request
@@ -110,7 +111,7 @@ def test_a_job_is_refused_before_its_start_where_its_engine_does_not_know_the_gp
         refuse_gpus("gluon", [0, 1], settings, machine)
     with pytest.raises(Invalid, match=r"There is no GPU 2, 7 \(there is: 0, 1\)"):
         refuse_gpus("pytorch", [0, 2, 7], settings, machine)
-    assert [list(gpu["refused"]) for gpu in list_gpus(settings, machine)] == [[], ["gluon"]]
+    assert [list(gpu.refused) for gpu in list_gpus(settings, machine)] == [[], ["gluon"]]
 
 
 def test_an_environment_with_a_cpu_build_is_told_apart_from_one_for_gpus(tmp_path: Path) -> None:

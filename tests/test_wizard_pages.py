@@ -14,20 +14,20 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from contracts.answers import Gpu, Machine
 from contracts.events import now
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import Job, JobStatus, JobView
 from contracts.job_folder import JobFolder
 from contracts.networks import CATALOGUE, ENGINES
 from docker_sdk_api.settings import Settings as SdkSettings
-from gui.answers import Gpu, Machine, NetworkChoice
+from gui.answers import NetworkChoice
 from gui.app import create_app
 from gui.backend import Backend
 from gui.choice import chosen_gpus, users_of
 from gui.forms import Draft, draft_of, read_draft
 from gui.settings import Settings
-from tests.conftest import ROOT, draw_dataset, wait_for
-from tests.test_gui_pages import client_of, text_of
+from tests.conftest import ROOT, client_of, draw_dataset, text_of, wait_for
 
 UNET, MAJORITY = "pytorch/unet/resnet18", "majority/majority/none"
 TINY = {"dataset": "plates", "network": UNET}

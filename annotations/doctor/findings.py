@@ -77,10 +77,16 @@ class Report(BaseModel):
     def refuse_errors(self) -> None:
         """Raises Invalid, naming the first files, where the dataset is not fit to train on."""
         if not self.errors:
-            return
+            return self.refuse_few()
         first = self.errors[0]
         more = f" And {len(self.errors) - 1} more: open the dataset to see all." if len(self.errors) > 1 else ""
         raise Invalid(f"The dataset {self.dataset} cannot be trained on. {first.file}: {first.what}", first.cure + more)
+
+    def refuse_few(self) -> None:
+        """Raises Invalid where there are fewer pairs of picture and mask than a split has sides."""
+        if len(self.pairs) < 2:
+            pairs = f"{len(self.pairs)} pairs of picture and mask"
+            raise Invalid(f"The dataset {self.dataset} has {pairs}.", "Add more: one teaches, one scores.")
 
     def split_for(self, validation_share: float, seed: int, test_share: float = 0.0) -> Split:
         """The split of a job: the one that lies with the dataset, or one drawn by seed. Fewer than two pairs: ValueError."""

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
+from contracts.answers import DeletedJob
 from contracts.job import JobView
-from docker_sdk_api.deleted import DeletedJob
 from docker_sdk_api.jobs import Jobs
 
 routes = APIRouter(prefix="/v1/deleted", tags=["jobs"])

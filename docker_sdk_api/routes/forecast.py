@@ -1,12 +1,13 @@
 """/v1/forecast, /v1/speeds: what would come of a training, and how fast every network is here, before anything is started."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from contracts.answers import Forecast, Speed
 from contracts.job import JobRequest
 from contracts.networks import CATALOGUE
-from docker_sdk_api.forecast import Forecast, forecast
+from docker_sdk_api.forecast import forecast
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.machine import describe_machine
 from docker_sdk_api.recommend import place_of
@@ -28,10 +29,10 @@ def foresee(request: Request, wish: JobRequest) -> Forecast:
 def speeds(
     request: Request,
     gpus: Annotated[list[int], Query(description="Ids of the GPUs to train on; none: the processor.")] = [],  # noqa: B006  # FastAPI copies it
-) -> dict[str, Any]:
+) -> dict[str, Speed]:
     """By network: the seconds of a training step on one crop of 256 × 256 pixels here (null: nothing says), and what they come from."""
     jobs: Jobs = request.app.state.jobs
     machine = describe_machine(request.app.state.settings, jobs.launcher)
     place, known = place_of(machine, gpus), request.app.state.speeds
     assert isinstance(known, Speeds)
-    return {row.key: known.of(row, place, bool(place.gpu or machine["bfloat16"])) for row in CATALOGUE}
+    return {row.key: known.of(row, place, bool(place.gpu or machine.bfloat16)) for row in CATALOGUE}

@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Request
 
 from annotations import formats
-from docker_sdk_api.imports import ImportRequest, Imports, ImportView
+from contracts.answers import ImportView
+from docker_sdk_api.imports import ImportRequest, Imports
 
 routes = APIRouter(prefix="/v1", tags=["datasets"])
 

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
 
+from contracts.answers import DeletedJob, LogPart
 from contracts.errors import NotFound
 from contracts.job import Confusion, JobRequest, JobView
-from docker_sdk_api.deleted import DeletedJob
 from docker_sdk_api.jobs import Jobs
-from docker_sdk_api.logs import Hits, LogPart, find_lines, part_after, part_before, tail
+from docker_sdk_api.logs import Hits, find_lines, part_after, part_before, tail
 from docker_sdk_api.machine import describe_room
 from docker_sdk_api.streams import FROM_NOW, Watch, follow_events, follow_log
 

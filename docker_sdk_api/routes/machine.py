@@ -5,11 +5,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from contracts.answers import Machine, Step
 from contracts.hyperparameters import describe_hyperparameters, read_hyperparameters
 from contracts.job import JobView
 from contracts.networks import CATALOGUE
 from docker_sdk_api.machine import describe_machine, list_engines
-from docker_sdk_api.self_test import Step, start_self_test, steps_of
+from docker_sdk_api.self_test import start_self_test, steps_of
 
 routes = APIRouter(prefix="/v1", tags=["machine"])
 
@@ -20,7 +21,7 @@ def health() -> dict[str, str]:
 
 
 @routes.get("/machine")
-def machine(request: Request) -> dict[str, Any]:
+def machine(request: Request) -> Machine:
     """Cores, memory and disk (bytes), GPUs, and which engines can run."""
     return describe_machine(request.app.state.settings, request.app.state.jobs.launcher)
 

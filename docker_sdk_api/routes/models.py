@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from contracts.answers import DeletedJob
 from contracts.model import PublishedModel
-from docker_sdk_api.deleted import DeletedJob
 from docker_sdk_api.models import EXAMPLE, GRAPH, Models
 
 routes = APIRouter(prefix="/v1", tags=["models"])

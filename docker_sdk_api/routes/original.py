@@ -85,7 +85,7 @@ def classes(request: Request, wish: Annotated[DatasetName, Depends(_body(Dataset
 def gpus(request: Request) -> dict[str, str]:
     """What can be trained on, by id; -1 is the CPU."""
     found = {
-        str(gpu["id"]): f"GPU {gpu['id']} - {gpu['name']} - Available Memory: {gpu['memory_free'] // MB}MB/{gpu['memory_total'] // MB}MB"
+        str(gpu.id): f"GPU {gpu.id} - {gpu.name} - Available Memory: {gpu.memory_free // MB}MB/{gpu.memory_total // MB}MB"
         for gpu in list_gpus(request.app.state.settings, _jobs(request).launcher)
     }
     return {**found, "-1": "CPU"}
@@ -193,7 +193,7 @@ def classifiers(request: Request) -> dict[str, str]:
 @_route("GET", "/models/downloadable")
 def downloadable(request: Request) -> dict[str, str]:
     """The zips of all models, each with its folder under /models_services/."""
-    return {f"{model.name}.zip": _folder(model) for model in _jobs(request).models()}
+    return {f"{model.name}.zip": _folder(model) for model in request.app.state.models.all()}
 
 
 @routes.get("/models_services/{folder}/{file}", response_class=StreamingResponse)
