@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 GIGABYTES_CPU=8   # images, and room to build them
 GIGABYTES_GPU=25
 KEYS="ARCH GUI_PORT SDK_PORT INFERENCE_PORT GUI_ADDRESS SDK_ADDRESS INFERENCE_ADDRESS TOKEN ROOT_PATH DATASETS CHECKPOINTS CLASSIFIERS WEIGHTS
-  WEIGHTS_URL DOCKER_SOCKET PYTHON_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL HTTP_PROXY HTTPS_PROXY NO_PROXY"
+  WEIGHTS_URL DOCKER_SOCKET PYTHON_IMAGE PIP_INDEX_URL PIP_EXTRA_INDEX_URL HTTP_PROXY HTTPS_PROXY NO_PROXY HOSTS TLS FORWARDED_ALLOW_IPS"
 ADDRESS='^https?://[][A-Za-z0-9._~:/@%!*(),;=+-]+$' # nothing that compose or a shell would read as more than itself
 OWN_ADDRESSES="localhost,127.0.0.1,docker_sdk_api,gui,inference_api"
 
@@ -141,11 +141,12 @@ umask 077 # a proxy's password may be in it
   grep -vE "^#|^($(echo $KEYS | tr -s ' ' '|'))=" .env 2>/dev/null || true # what somebody wrote there by hand
 } >.env.new
 mv .env.new .env
-ln -sfn ../.env build/.env # compose looks beside the file that it is given
-ln -sfn ../.env run/.env
+for folder in build run; do # compose looks beside the file that it is given; an offline bundle has no build
+  if [ -d $folder ]; then ln -sfn ../.env $folder/.env; fi
+done
 say "This machine is ready. The answers are in .env. Next:
-
-  $compose -f build/build_$arch.yml build
-  $compose -f run/run_$arch.yml up -d
+"
+if [ -d build ]; then say "  $compose -f build/build_$arch.yml build"; fi
+say "  $compose -f run/run_$arch.yml up -d
 
 and open http://localhost:$(port=$(kept GUI_PORT); echo "${port:-4200}")$(kept ROOT_PATH)"

@@ -74,6 +74,7 @@ def read_classes(folder: Path) -> list[str]:
     try:
         content = json.loads(file.read_bytes())
         names = [str(name) for name in content["classesname"]]
+        "".join(names).encode()  # half of a sign, as JSON can spell it, is in no name
     except (ValueError, KeyError, TypeError):
         raise Invalid(f"{file.name} of the dataset {folder.name} cannot be read.", cure) from None
     if not 2 <= len(names) <= MOST_CLASSES:
@@ -102,8 +103,13 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
-    """Any picture as upright RGB: EXIF orientation applied, more than 8 bits scaled to 8, transparency laid on white."""
-    upright = ImageOps.exif_transpose(picture)
+    """Any picture as upright RGB: EXIF orientation applied, more than 8 bits scaled to 8, transparency laid on white.
+
+    It is the picture itself where nothing is to be done.
+    """
+    picture.load()  # a TIFF turns itself
+    turned = picture.getexif().get(ORIENTATION) in TURNS
+    upright = ImageOps.exif_transpose(picture) if turned else picture
     if upright.mode in ("I", "F"):
         return Image.fromarray(_as_bytes(np.asarray(upright))).convert("RGB")
     if upright.mode.startswith("I;16"):
@@ -111,7 +117,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
         layer = upright.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return upright.convert("RGB")
+    return upright if upright.mode == "RGB" else upright.convert("RGB")  # what need not change is not copied
 
 
 def _as_bytes(values: np.ndarray) -> np.ndarray:

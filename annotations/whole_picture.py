@@ -60,13 +60,17 @@ class Normalisation:
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
 
+    def levels(self) -> np.ndarray:
+        """What every value of a byte becomes, float32 (3, 256)."""
+        levels = (np.arange(256, dtype=np.float32)[:, None] / 255 - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
+        return np.ascontiguousarray(levels.T)
+
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (height, width, 3) → float32 (3, height, width)."""
-        levels = (np.arange(256, dtype=np.float32)[:, None] / 255 - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
         normalised = np.empty((3, *pixels.shape[:2]), np.float32)
-        for channel in range(3):
+        for channel, levels in enumerate(self.levels()):
             # A byte is always within the table: saying so spares numpy a check that takes most of the time.
-            np.take(np.ascontiguousarray(levels[:, channel]), pixels[..., channel], out=normalised[channel], mode="clip")
+            np.take(levels, pixels[..., channel], out=normalised[channel], mode="clip")
         return normalised
 
     def undo(self, normalised: np.ndarray) -> np.ndarray:

@@ -11,20 +11,16 @@ import os
 import random
 import re
 import shlex
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
+from loops.services import NETWORK, QUICK, SERVICES, Services
 from machine import report
 
 from annotations.dataset import open_dataset
@@ -33,76 +29,30 @@ from contracts.events import EpochDone, Finished, Started
 from contracts.job_folder import JobFolder
 from contracts.model import read_model
 
-ROOT = Path(__file__).resolve().parent.parent
-SERVICES = {"docker_sdk_api": "SDK_PORT", "gui": "GUI_PORT", "inference_api": "INFERENCE_PORT"}
-HEALTH = {"docker_sdk_api": "/v1/health", "gui": "/health", "inference_api": "/v1/health"}
-QUICK = {"engine": "majority", "network": "majority", "backbone": "none", "hyperparameters": {"epochs": 30}}
-TINY = {"crop": 64, "batch_size": 4, "crops_per_picture": 1, "short_side": 64, "workers": 1, "epochs": 6}
-NETWORK = {"engine": "pytorch", "network": "lraspp", "backbone": "mobilenet_v3_large", "hyperparameters": TINY}
-PICTURES = 6
 EVERY = 5
 """One job of so many trains a network."""
 AT_ONCE = 3
 """So many jobs run at most before the next one is submitted: the machine is to be tried by faults, not by load."""
 
 
-@dataclass
-class Stage:
-    """The services, their processes, and what was seen of them."""
+class Stage(Services):
+    """The services, and what was seen of them. `engine`: a command that restarts the engine; trainings are containers then."""
 
-    folder: Path
-    engine: str = ""
-    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
-    submitted: list[str] = field(default_factory=list)
-    kills: Counter[str] = field(default_factory=Counter)
-    doubled: set[str] = field(default_factory=set)
-    false: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        dataset = self.folder / "datasets" / "plates"
-        for kind in ("images", "labels"):
-            (dataset / kind).mkdir(parents=True)
-            for file in sorted((ROOT / "datasets" / "dummy_dataset" / kind).iterdir())[:PICTURES]:
-                shutil.copy(file, dataset / kind)
-        shutil.copy(ROOT / "datasets" / "dummy_dataset" / "objectclasses.json", dataset)
-        (self.folder / "checkpoints").mkdir()
-        ports = {variable: str(_free_port()) for variable in SERVICES.values()}
-        addresses = {f"{name.upper()}_URL": f"http://127.0.0.1:{ports[SERVICES[name]]}" for name in ("docker_sdk_api", "inference_api")}
-        folders = {"DATASETS": str(self.folder / "datasets"), "CHECKPOINTS": str(self.folder / "checkpoints")}
-        python = {"TASK_PYTHON": sys.executable, "LAUNCHER": "container" if self.engine else "process", "PYTHONPATH": str(ROOT)}
-        self.environment = {**os.environ, **ports, **addresses, **folders, **python}
-        self.address = {name: f"http://127.0.0.1:{ports[variable]}" for name, variable in SERVICES.items()}
-        for name in SERVICES:
-            self.start(name)
-
-    def start(self, name: str) -> None:
-        with open(self.folder / f"{name}.log", "ab") as log:
-            self.processes[name] = subprocess.Popen([sys.executable, "-m", name], env=self.environment, stdout=log, stderr=log)
-
-    def ask(self, method: str, path: str, service: str = "docker_sdk_api", seconds: float = 90, **more: Any) -> httpx.Response:
-        """Ask until something answers: what was killed is being started."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return httpx.request(method, self.address[service] + path, timeout=30, trust_env=False, **more)
-            except httpx.TransportError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+    def __init__(self, folder: Path, engine: str = "") -> None:
+        self.engine = engine
+        self.submitted: list[str] = []
+        self.kills: Counter[str] = Counter()
+        self.doubled: set[str] = set()
+        self.false: set[str] = set()
+        super().__init__(folder, LAUNCHER="container" if engine else "process")
 
     def submit(self, name: str, wish: dict[str, Any]) -> None:
-        """Asked again where the answer was lost: then the name is taken, by this very job."""
-        answer = self.ask("POST", "/v1/jobs", json={"name": name, "dataset": "plates", **wish})
-        if answer.status_code not in (201, 409):
-            sys.exit(f"{name} was refused: {answer.text}")
+        super().submit(name, wish)
         self.submitted.append(name)
-
-    def job(self, name: str) -> JobFolder:
-        return JobFolder(self.folder / "checkpoints" / name)
 
     def look(self) -> dict[str, str]:
         """The state of every submitted job as the service tells it; what it should not have told is noted."""
-        views = {view["job"]["name"]: view["status"]["state"] for view in self.ask("GET", "/v1/jobs?brief=true").json()}
+        views = self.states()
         for name, pids in self.trainings().items():
             if len(pids) > 1:
                 self.doubled.add(name)
@@ -113,15 +63,6 @@ class Stage:
 
     def ended_well(self, name: str) -> bool:
         return any(isinstance(event, Finished) for event in self.job(name).events()[-1:])
-
-    def trainings(self) -> dict[str, list[int]]:
-        """The processes that train each job."""
-        found: dict[str, list[int]] = {}
-        for process in psutil.process_iter(["cmdline"]):
-            line = process.info["cmdline"] or []
-            if line[1:3] == ["-m", "training_api"] and line[3:] and Path(line[3]).parent == self.folder / "checkpoints":
-                found.setdefault(Path(line[3]).name, []).append(process.pid)
-        return found
 
     def kill(self, chance: random.Random) -> None:
         """One of the services, a training, or the engine."""
@@ -157,15 +98,7 @@ class Stage:
             if name in self.submitted:
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        super().end()
 
 
 def epochs_lost(folder: JobFolder) -> int:

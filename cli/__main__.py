@@ -1,4 +1,4 @@
-"""`maskwright up | import | import-model | check | train | waggle | resume | predict | models | self-test`: for scripts."""
+"""`maskwright up | import | import-model | check | train | waggle | resume | predict | models | token | self-test`: for scripts."""
 
 import json
 import sys
@@ -16,19 +16,24 @@ from cli.predict import predict_all
 from cli.recommended import recommended
 from cli.self_test import self_test
 from cli.services import run_services
+from cli.tokens import app as tokens_app
 from cli.waggle import start_waggle
 from contracts.errors import Invalid, Problem
 from contracts.job import JobRequest
+from contracts.queue import Priority
 from contracts.waggle import CONFIG_FILE, ImageType
 from contracts.weights import WeightsType
 from docker_sdk_api.app import create_launcher
 from docker_sdk_api.artefacts import import_model
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.models import Models
+from docker_sdk_api.retention import Retention, Rules
 from docker_sdk_api.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(stderr=True)
+
+app.add_typer(tokens_app, name="token")
 
 
 @app.command()
@@ -99,6 +104,10 @@ def train(
     weights_from: Annotated[str, typer.Option(help="Which classifier, or which earlier model, the weights are taken from.")] = "",
     gpu: Annotated[list[int] | None, typer.Option(help="A GPU's id. Repeatable. None: the CPU.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=256, help="Processes that learn together on the CPU: docs/parallel.md.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, max=256, help="Machines of a Ray cluster that learn together: docs/cluster.md.")] = 1,
+    memory_limit: Annotated[int | None, typer.Option(min=16, help="Megabytes that it may take, in a container.")] = None,
+    cpus: Annotated[float | None, typer.Option(min=0.01, help="Processor cores that it may keep busy.")] = None,
+    priority: Annotated[Priority, typer.Option(help="For the queue: docs/queue.md. Started here, a job never waits.")] = "normal",
     suited: Annotated[bool, typer.Option("--recommended", help="Settings that suit dataset and machine; --set goes over them.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
@@ -119,6 +128,10 @@ def train(
         backbone=backbone,
         gpus=gpu or [],
         processes=processes,
+        memory_limit=memory_limit,
+        cpus=cpus,
+        priority=priority,
+        nodes=nodes,
         validation_share=validation_share,
         seed=seed,
         weights=weights,
@@ -201,6 +214,20 @@ def models() -> None:
         )
         table.add_row(*row)
     Console().print(table)
+
+
+@app.command()
+def tidy(
+    failed_days: Annotated[float, typer.Option(help="Jobs that failed or were stopped and have no model, older than so many days.")] = 0,
+    checkpoints_days: Annotated[float, typer.Option(help="What finished jobs keep to go on from, older than so many days.")] = 0,
+    yes: Annotated[bool, typer.Option(help="Let go of it. Without this it is only shown.")] = False,
+) -> None:
+    """Show what old jobs keep that may go, and let go of it."""
+    retention, rules = Retention(_jobs()), Rules(failed_days=failed_days, checkpoints_days=checkpoints_days)
+    found = retention.apply(rules) if yes else retention.preview(rules)
+    for row in found.rows:
+        console.print(f"{row.job}: {row.what}, {row.bytes / 1e6:.1f} MB", highlight=False)
+    print(f"{found.bytes / 1e6:.1f} MB {'are gone' if yes else 'would go: add --yes'}.")
 
 
 DEFAULT_NETWORKS = {"pytorch": ("unet", "resnet18"), "gluon": ("fastscnn", "fastscnn"), "majority": ("majority", "none")}

@@ -154,3 +154,19 @@ class Step(BaseModel):
     state: Literal["waiting", "running", "good", "failed"] = "waiting"
     said: str = ""
     cure: str = ""
+
+
+class KeptJob(BaseModel):
+    """What an old job keeps that a rule lets go of: all of it (job), or what a resume would begin with (checkpoint)."""
+
+    job: str
+    what: Literal["job", "checkpoint"]
+    ended: datetime
+    bytes: int
+
+
+class Kept(BaseModel):
+    """All of it, the largest first, and its bytes."""
+
+    rows: list[KeptJob]
+    bytes: int

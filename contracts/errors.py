@@ -3,15 +3,20 @@
 Problem
 ├── Invalid       400  what was asked cannot be done as asked
 │   └── TooLarge  413  it has more bytes or pixels than are taken
+├── NoToken       401  nobody is known who asks
 ├── Forbidden     403  whoever asks may not
 ├── NotFound      404  there is no such thing
 ├── Taken         409  the name or the port belongs to something else
+├── Misdirected   421  it was asked for under a name that is not its own
 ├── Busy          429  too many ask at this moment
 ├── Unavailable   503  something this needs is not there at the moment
 ├── Late          504  it was not done before its deadline
 ├── Full          507  the disk has no room for it
 └── Broken        500  a promise of the product was not kept
 """
+
+LONGEST = 4000
+"""Signs of a sentence."""
 
 
 class Problem(Exception):
@@ -20,13 +25,18 @@ class Problem(Exception):
     status = 500
 
     def __init__(self, cause: str, cure: str) -> None:
-        super().__init__(f"{cause} {cure}")
-        self.cause = cause
-        self.cure = cure
+        self.cause, self.cure = _sayable(cause), _sayable(cure)
+        super().__init__(f"{self.cause} {self.cure}")
 
     def as_dict(self) -> dict[str, str]:
         """The body of an HTTP answer. `detail` is the key that FastAPI's clients look for."""
         return {"error": type(self).__name__, "cause": self.cause, "cure": self.cure, "detail": str(self)}
+
+
+def _sayable(text: str) -> str:
+    """A sentence may quote what somebody sent: halves of signs, which no answer can hold, and more than anybody reads."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
 
 
 class Invalid(Problem):
@@ -37,8 +47,16 @@ class TooLarge(Invalid):
     status = 413
 
 
+class NoToken(Problem):
+    status = 401
+
+
 class Forbidden(Problem):
     status = 403
+
+
+class Misdirected(Problem):
+    status = 421
 
 
 class NotFound(Problem):

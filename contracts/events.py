@@ -41,6 +41,12 @@ class Resumed(_Event):
     by_itself: bool = False
 
 
+class Queued(_Event):
+    """The job waits for its turn (docs/queue.md). Written by docker_sdk_api, while none runs."""
+
+    event: Literal["queued"] = "queued"
+
+
 class Stage(_Event):
     """What the job does now, in words."""
 
@@ -119,7 +125,7 @@ class Failed(_Event):
     cure: str
 
 
-Event = Started | Resumed | Stage | Progress | EpochDone | EndedEarly | TestScored | Preview | Warned | Finished | Stopped | Failed
+Event = Started | Resumed | Queued | Stage | Progress | EpochDone | EndedEarly | TestScored | Preview | Warned | Finished | Stopped | Failed
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
@@ -148,6 +154,8 @@ def apply(status: JobStatus, event: Event) -> None:
             status.state, status.stage, status.ended = "starting", "starting again", None
             status.resumed_by_itself = status.resumed_by_itself + 1 if event.by_itself else 0
             status.cause = status.cure = ""
+        case Queued():
+            status.state = status.stage = "queued"
         case Stage():
             status.state, status.stage = event.state, event.stage
         case Progress():

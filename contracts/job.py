@@ -1,5 +1,6 @@
 """What was asked of a training job, and how it stands."""
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -7,13 +8,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.hyperparameters import Hyperparameters
+from contracts.queue import Place, Priority
 from contracts.waggle import WaggleRun
 from contracts.weights import WeightsType
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 NAME_RULE = "A name has 1 to 64 letters, digits, dots, dashes and underscores, and starts with a letter or a digit."
 
-State = Literal["starting", "training", "publishing", "finished", "stopped", "failed"]
+
+def is_name(text: str) -> bool:
+    """Whether a job can be called so: no such name leads out of a folder."""
+    return re.fullmatch(NAME_PATTERN.rstrip("$"), text) is not None
+
+
+State = Literal["queued", "starting", "training", "publishing", "finished", "stopped", "failed"]
 ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed"})
 
 
@@ -31,6 +39,10 @@ class JobRequest(BaseModel):
     weights_from: str = Field("", description="Which classifier, or which earlier model; of pre-trained weights, which of several.")
     gpus: list[int] = Field([], description="GPUs to train on, by id. Empty: the CPU.")
     processes: int = Field(1, ge=1, le=256, description="Processes that learn together on the CPU. On GPUs it is the number of GPUs.")
+    nodes: int = Field(1, ge=1, le=256, description="Machines of a Ray cluster that learn together, each with `gpus` or `processes`.")
+    priority: Priority = Field("normal", description="Among the jobs that wait for their turn: see docs/queue.md.")
+    memory_limit: int | None = Field(None, ge=16, description="Megabytes (1,000,000 bytes) it may take, in a container. None: JOB_MEMORY.")
+    cpus: float | None = Field(None, gt=0, description="Processor cores that it may keep busy. None: all of them.")
     validation_share: float = Field(0.2, gt=0, lt=1, description="Share of the pictures kept aside to score the model.")
     seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same split and the same training.")
     hyperparameters: dict[str, Any] = {}
@@ -89,6 +101,7 @@ class JobStatus(BaseModel):
 
     state: State = "starting"
     stage: str = "starting"
+    place: Place | None = Field(None, description="In the queue, while it waits there.")
     device: str = ""
     epoch: int = 0
     epochs: int = 0
@@ -121,3 +134,4 @@ class JobView(BaseModel):
     job: Job
     status: JobStatus
     dataset_changed: bool = Field(False, description="Whether the dataset is another one now than when the job was started.")
+    model: Literal["none", "published", "retired"] = Field("none", description="How its model stands: none yet, or deleted.")

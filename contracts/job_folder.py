@@ -8,6 +8,7 @@ weights.json    what its first weights came from          the training job, once
 events.jsonl    what happened, one JSON object a line     the training job, append only; docker_sdk_api while none runs
 train.log       what it printed                           the launcher
 task.json       how to find the running task again        the launcher
+pulse.json      what it takes and how it ended, on Ray    the node that runs it
 log.csv         figures per step and epoch                the training job
 confusion.json  which classes are taken for which         the training job, replaced by rename
 previews/       validation pictures per epoch             the training job
@@ -23,6 +24,7 @@ retired         while it is there, the model is not served docker_sdk_api
 import json
 import os
 from pathlib import Path
+from typing import Literal
 
 from contracts.durable import append_line, folder_aside, write_aside
 from contracts.events import Event, Failed, Finished, Progress, Stopped, read_event
@@ -34,31 +36,43 @@ BALLAST = 256 * 1024
 """Bytes that a running job keeps back for its last word, should the disk be full by then."""
 
 
+class _At:
+    """A place in a job's folder, made into a path when it is asked for: lists look at a thousand folders."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "JobFolder", _: type) -> Path:
+        return folder.path / self.name
+
+
 class JobFolder:
     """The folder of one job. Reading is safe at any moment, whoever is writing."""
+
+    job_file = _At("job.json")
+    artefact = _At("artefact")
+    stop_file = _At("stop")
+    split_file = _At("split.json")
+    weights_file = _At("weights.json")
+    events_file = _At("events.jsonl")
+    log_file = _At("train.log")
+    task_file = _At("task.json")
+    pulse_file = _At("pulse.json")
+    figures_file = _At("log.csv")
+    confusion_file = _At("confusion.json")
+    previews = _At("previews")
+    tensorboard = _At("tensorboard")
+    mlflow_file = _At("mlflow.json")
+    last = _At("last")
+    best = _At("best")
+    before = _At("before")
+    ballast = _At(".ballast")
+    model = _At("model")
+    retired_file = _At(RETIRED_FILE)
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = path.name
-        self.job_file = path / "job.json"
-        self.artefact = path / "artefact"
-        self.stop_file = path / "stop"
-        self.split_file = path / "split.json"
-        self.weights_file = path / "weights.json"
-        self.events_file = path / "events.jsonl"
-        self.log_file = path / "train.log"
-        self.task_file = path / "task.json"
-        self.figures_file = path / "log.csv"
-        self.confusion_file = path / "confusion.json"
-        self.previews = path / "previews"
-        self.tensorboard = path / "tensorboard"
-        self.mlflow_file = path / "mlflow.json"
-        self.last = path / "last"
-        self.best = path / "best"
-        self.before = path / "before"
-        self.ballast = path / ".ballast"
-        self.model = path / "model"
-        self.retired_file = path / RETIRED_FILE
 
     def exists(self) -> bool:
         return self.job_file.is_file()
@@ -94,6 +108,11 @@ class JobFolder:
         if not self.confusion_file.exists():
             return None
         return Confusion.model_validate_json(self.confusion_file.read_bytes())
+
+    def model_state(self) -> Literal["none", "published", "retired"]:
+        if not self.model.is_dir():
+            return "none"
+        return "retired" if self.retired_file.exists() else "published"
 
     def ask_to_stop(self, keep_best: bool) -> None:
         write_aside(self.stop_file, json.dumps({"keep_best": keep_best}))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from contracts.errors import Invalid, NotFound
 from contracts.hyperparameters import read_hyperparameters
-from contracts.job import Job
+from contracts.job import NAME_PATTERN, Job
 from contracts.job_folder import JobFolder
 from contracts.networks import CATALOGUE, Network, find_network
 from contracts.weights import CHECKPOINT_FILES, WeightsType, read_classifier, same_backbone, zoo_names
@@ -33,6 +33,7 @@ class JobName(BaseModel):
 class JobStart(JobName, DatasetName):
     """POST /jobs/start."""
 
+    name: str = Field(pattern=NAME_PATTERN)
     gpus: list[int] = [CPU]
     api_port: int = Field(ge=1, le=65535)
 
@@ -211,4 +212,4 @@ def _classifier(config: Config, classifiers: Path) -> Origin:
 
 def _is_name(name: str) -> bool:
     """Whether a name that somebody sent can be a folder's here."""
-    return bool(name) and "/" not in name and not name.startswith(".") and "\0" not in name
+    return bool(name) and "/" not in name and not name.startswith(".") and "\0" not in name and len(name) < 64

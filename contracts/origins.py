@@ -54,8 +54,14 @@ class AllowedOrigins:
 
 
 def _is_own(origin: str, headers: dict[bytes, str]) -> bool:
-    """Whether the page is the service's own, such as /docs; behind a reverse proxy the browser's own word counts."""
-    return headers.get(b"sec-fetch-site") == "same-origin" or urlsplit(origin).netloc == headers.get(b"host")
+    """Whether the page is the service's own, such as /docs; behind a reverse proxy the browser's own word counts, or what the proxy says
+    it was asked for: a stranger's page can set neither without asking first, which is answered with a refusal."""
+    if headers.get(b"sec-fetch-site") == "same-origin":
+        return True
+    try:
+        return urlsplit(origin).netloc in (headers.get(b"host"), headers.get(b"x-forwarded-host"))
+    except ValueError:  # such as http://[
+        return False
 
 
 def _granted(origin: str, asked: dict[bytes, str]) -> list[tuple[bytes, bytes]]:

@@ -2,9 +2,11 @@
 
 import uvicorn
 
+from contracts.serving import serving
 from docker_sdk_api.app import create_app
 from docker_sdk_api.settings import Settings
 
 if __name__ == "__main__":
     settings = Settings()
-    uvicorn.run(create_app(settings), host=settings.sdk_host, port=settings.sdk_port, timeout_graceful_shutdown=3)
+    options = serving("docker_sdk_api", settings, settings.sdk_host, settings.sdk_port)
+    uvicorn.run(create_app(settings), **options)

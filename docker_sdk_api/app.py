@@ -2,23 +2,30 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
 
 from annotations.archives import Limits
-from contracts.errors import Invalid, Problem
-from contracts.origins import AllowedOrigins
+from contracts.audit import Audit
+from contracts.doors import Doors
+from contracts.errors import Invalid, NotFound, Problem
+from contracts.refusals import REFUSALS
+from contracts.tokens import Tokens
 from docker_sdk_api.datasets import Datasets
+from docker_sdk_api.dispatch import Dispatch
 from docker_sdk_api.ends import Ends
 from docker_sdk_api.imports import Imports
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.launchers import Launcher
 from docker_sdk_api.machine import VERSION, engine_python
 from docker_sdk_api.models import Models
+from docker_sdk_api.retention import Retention
 from docker_sdk_api.routes import (
     artefacts,
     augmented,
@@ -30,7 +37,10 @@ from docker_sdk_api.routes import (
     machine,
     models,
     original,
+    queue,
     recommend,
+    retention,
+    tokens,
     uploads,
     weights,
 )
@@ -42,7 +52,7 @@ from docker_sdk_api.uploads import Uploads
 
 def create_app(settings: Settings) -> FastAPI:
     settings.checkpoints.mkdir(parents=True, exist_ok=True)
-    app = FastAPIOffline(title="Maskwright: training jobs", version=VERSION, lifespan=_look_after_jobs)
+    app = FastAPIOffline(title="Maskwright: training jobs", version=VERSION, lifespan=_look_after_jobs, responses=REFUSALS)
     app.state.settings = settings
     app.state.datasets = Datasets(settings.datasets.resolve())
     app.state.uploads = Uploads(settings.datasets.resolve(), settings.largest_dataset_upload)
@@ -52,17 +62,24 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.jobs = Jobs(settings, create_launcher(settings), app.state.datasets.check)
     app.state.models = Models(app.state.jobs)
     app.state.speeds = Speeds(app.state.jobs)
-    data = (artefacts, augmented, datasets, deleted, imports, models, uploads, weights)
-    work = (forecast, jobs, machine, original, recommend)
+    app.state.dispatch = Dispatch(app.state.jobs, app.state.speeds)
+    app.state.retention = Retention(app.state.jobs)
+    data = (artefacts, augmented, datasets, deleted, imports, models, retention, uploads, weights)
+    work = (forecast, jobs, machine, original, queue, recommend, tokens)
     for module in (*data, *work):
         app.include_router(module.routes)
 
     app.include_router(jobs.names)
-    app.add_middleware(AllowedOrigins, origins=settings.allowed_origins)
+    app.state.tokens, app.state.audit = Tokens(settings.checkpoints), Audit(settings.checkpoints)
+    app.add_middleware(Doors, settings=settings, tokens=app.state.tokens, note=app.state.audit.note)
 
     @app.exception_handler(Problem)
     async def say(_: Request, problem: Problem) -> JSONResponse:
         return JSONResponse(problem.as_dict(), problem.status)
+
+    @app.exception_handler(HTTPException)
+    async def repeat(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse(_of_the_request(request, error).as_dict(), error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -74,19 +91,34 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _of_the_request(request: Request, error: HTTPException) -> Problem:
+    """What the framework itself refuses, in the words of everything else."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return NotFound(f"There is nothing at {request.url.path}.", "See /docs for what there is.")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return Invalid(f"{request.url.path} does not take {request.method}.", "See /docs for what it takes.")
+    return Invalid(f"The request cannot be read ({str(error.detail).rstrip('.')}).", "See /docs for what this route takes.")
+
+
 @asynccontextmanager
 async def _look_after_jobs(app: FastAPI) -> AsyncIterator[None]:
-    with Ends(app.state.jobs).looking():
+    with app.state.dispatch.launching(), Ends(app.state.jobs).looking(), app.state.retention.looking():
         yield
 
 
 def create_launcher(settings: Settings) -> Launcher:
-    """The launcher that the settings ask for; the container launcher's packages are imported only then."""
+    """The launcher that the settings ask for; what the container and the Ray launcher need is imported only then."""
     if settings.launcher == "container":
         from docker_sdk_api.launchers.container import create_container_launcher
 
         return create_container_launcher(settings.checkpoints.resolve(), settings.images_arch)
+    pythons = {engine: engine_python(settings, engine) for engine in ("pytorch", "gluon", "majority")}
+    if settings.launcher == "ray":
+        from docker_sdk_api.launchers.ray import RayLauncher
+        from docker_sdk_api.launchers.ray_head import Head
+
+        head = Head(settings.ray_address)
+        return RayLauncher(settings.checkpoints.resolve(), pythons, head, settings.ray_python, settings.ray_cpus)
     from docker_sdk_api.launchers.process import ProcessLauncher
 
-    pythons = {engine: engine_python(settings, engine) for engine in ("pytorch", "gluon", "majority")}
     return ProcessLauncher(settings.checkpoints.resolve(), pythons)

@@ -56,15 +56,22 @@ class Ends:
             self._heard.pop(name, None)
             return
         status = self.jobs.status(name)
-        if status.ended_already:
+        if not status.ended_already:
+            with suppress(Unavailable):  # the queue's database is away: whether a job hangs is seen all the same
+                self.jobs.line.adopt(self.jobs.standing.job(folder), status)
+        if status.state == "queued":
+            self._heard.pop(name, None)
+        elif status.ended_already:
             if self._is_sure(folder):
-                self._go_on(name, self.jobs.settle(name))
+                lost = self.jobs.launcher.poll(name).lost
+                self._go_on(name, self.jobs.settle(name), lost)
         elif self._is_silent(name, folder):
             self._end_hung(name)
 
     def _is_sure(self, folder: JobFolder) -> bool:
         """Whether its task has really gone, and is not about to be launched by another program."""
-        if self.jobs.launcher.poll(folder.name).exit_code is not None and last_event(folder.events_file) != "resumed":
+        pulse = self.jobs.launcher.poll(folder.name)
+        if (pulse.exit_code is not None or pulse.lost) and last_event(folder.events_file) != "resumed":
             return True
         latest = max(folder.job_file.stat().st_mtime, _written(folder)[0] / 1e9)
         return time.time() - latest > UNSURE
@@ -83,11 +90,12 @@ class Ends:
         self._go_on(name, self.jobs.settle(name, Failed(cause=cause, cure=cure)))
         self._heard.pop(name, None)
 
-    def _go_on(self, name: str, status: JobStatus) -> None:
-        """Resume a job as often as the settings say that it should be without being asked."""
-        if status.state != "failed" or status.cause == OUT_OF_MEMORY:  # which would only come again
+    def _go_on(self, name: str, status: JobStatus, lost: bool = False) -> None:
+        """Resume a job as often as the settings say that it should be without being asked. `lost`: with its node, not by itself."""
+        if status.state != "failed" or status.cause.startswith(OUT_OF_MEMORY):  # which would only come again
             return
-        if status.resumed_by_itself >= self.jobs.settings.resume_by_itself:
+        settings = self.jobs.settings
+        if status.resumed_by_itself >= max(settings.resume_by_itself, settings.go_on_elsewhere if lost else 0):
             return
         try:
             self.jobs.resume(name, by_itself=True)

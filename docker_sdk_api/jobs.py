@@ -8,18 +8,21 @@ from pathlib import Path
 
 from annotations.doctor.check import Report, check_dataset
 from annotations.doctor.checking import fingerprint_now
-from contracts.answers import DeletedJob
+from contracts.answers import DeletedJob, Gpu
 from contracts.errors import Invalid, NotFound, Problem, Taken, Unavailable
-from contracts.events import Failed, Resumed, apply, now
+from contracts.events import Failed, Queued, Resumed, Stage, Stopped, Warned, apply, now
 from contracts.hyperparameters import Hyperparameters, read_hyperparameters
-from contracts.job import Job, JobRequest, JobStatus, JobView
+from contracts.job import Job, JobRequest, JobStatus, JobView, is_name
 from contracts.job_folder import JobFolder
 from contracts.networks import Network, find_network
 from contracts.room import needed, refuse_full, taken
 from contracts.waggle import WaggleRun
 from docker_sdk_api.deleted import Deleted
-from docker_sdk_api.launchers import Launcher, Limits, Task, Usage
+from docker_sdk_api.launchers import Launcher, Limits, Pulse, Task, Usage
+from docker_sdk_api.limits import refuse_limits
+from docker_sdk_api.line import Line
 from docker_sdk_api.machine import refuse_engine, refuse_gpus
+from docker_sdk_api.plan import Entry
 from docker_sdk_api.settings import Settings
 from docker_sdk_api.standing import Standing, end_of
 from docker_sdk_api.weights import add_all_weights, add_weights, check_weights
@@ -30,6 +33,8 @@ MINUTES_TO_STOP = 2.0
 """A job that was asked to stop and still runs after so long is ended by the launcher."""
 SECONDS_BETWEEN_LOOKS = 3.0
 """At a dataset's files, for whether they have changed since a job."""
+AGAIN = 20.0
+"""Seconds after which a launch is tried again that the launcher could not even be asked for."""
 GLANCE = 32
 """Epochs of a job that a list shows: enough for a small curve."""
 
@@ -42,14 +47,15 @@ class Jobs:
         self.check = check
         self.launcher = launcher
         self.standing = Standing()
+        self.line = Line(settings, launcher, self.standing)
+        self.waits = False
+        """Whether a job may wait for its turn. Else nobody would launch it later: it starts at once, and counts among those that run."""
         self.deleted = Deleted(settings.checkpoints, settings.deleted_kept_minutes)
         self._starting = threading.RLock()
         self._launching: set[str] = set()
         self._fingerprints: dict[Path, tuple[float, str]] = {}
 
-    def start(
-        self, request: JobRequest, dataset_folder: Path, waggle: WaggleRun | None = None, api_port: int | None = None
-    ) -> JobView:
+    def start(self, request: JobRequest, dataset_folder: Path, waggle: WaggleRun | None = None, api_port: int | None = None) -> JobView:
         """Check all that can be known beforehand, write the job down, and launch it; as a run of a Waggle folder where one is given.
 
         `api_port`: the job then waits for an old client to say there what to train. Raises Invalid, Taken or Unavailable; then nothing
@@ -73,13 +79,15 @@ class Jobs:
             shutil.rmtree(aside.path, ignore_errors=True)
             aside.path.mkdir(parents=True)
             fill(aside)
+            if launch:
+                aside.add_event(Queued())
             aside.write_job(job)
             try:
                 aside.path.rename(folder.path)
             except OSError as error:  # another program was quicker
                 raise (taken_name if folder.path.exists() else error) from error
             if launch:
-                self._launch(job, folder)
+                self._put_in(job, folder)
         except BaseException:
             shutil.rmtree(aside.path, ignore_errors=True)
             raise
@@ -87,12 +95,75 @@ class Jobs:
             self._launching.discard(job.name)
         return self.view(job.name)
 
-    def _launch(self, job: Job, folder: JobFolder) -> None:
+    def _put_in(self, job: Job, folder: JobFolder) -> None:
+        """Into the queue, and launched where its turn has come. Where that fails nothing is left."""
         try:
-            self.launcher.launch(self._task(job, folder))
+            self._queue(job, folder)
         except BaseException:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
+
+    def _queue(self, job: Job, folder: JobFolder) -> None:
+        self.line.settle()
+        at_once = not self.waits or job.waiting or job.imported or self.settings.launcher == "ray"  # which has a queue of its own
+        entry = self.line.queue.put(self.line.entry(job), self.line.room(bool(job.gpus)), at_once)
+        if entry is not None:
+            try:
+                self._launch(job, folder)
+            except BaseException:
+                self.line.queue.remove(entry)
+                raise
+        self.line.wake()
+
+    def _launch(self, job: Job, folder: JobFolder) -> None:
+        """Launch a job that has been given its turn; nobody else does meanwhile."""
+        folder.add_event(Stage(state="starting", stage="starting"))
+        for caution in self.line.cautions(job):
+            folder.add_event(Warned(message=caution))
+        self.launcher.launch(self._task(job, folder))
+        self.line.queue.launched(job.name)
+
+    def launch_waiting(self, entry: Entry) -> None:
+        """Launch a job that has waited for its turn. What keeps it from starting fails it, unless it may be over in a moment."""
+        try:
+            folder = self.folder(entry.job)
+            job, ended = folder.job(), self.standing.status(folder).ended_already
+        except (NotFound, FileNotFoundError, ValueError):  # deleted, or not to be read
+            self.line.queue.remove(entry)
+            return
+        if ended or folder.asked_to_stop() is not None:
+            self._cancel(folder, ended)
+            self.line.queue.remove(entry)
+            return
+        try:
+            self.launcher.require(job.engine)
+        except Unavailable as problem:
+            self.line.queue.put_back(entry, f"could not be started yet. {problem}", AGAIN)
+            return
+        try:
+            self._launch(job, folder)
+        except Problem as problem:
+            if not self.launcher.poll(job.name).alive:
+                try:
+                    folder.add_event(Failed(cause=problem.cause, cure=problem.cure))
+                finally:
+                    self.line.queue.remove(entry)
+        except BaseException as error:
+            self.line.queue.put_back(entry, f"could not be started yet ({error})", AGAIN)
+            raise
+
+    def cancel(self, name: str) -> bool:
+        """Take a job that waits out of the queue, for good. Whether it did wait."""
+        folder = self.folder(name)
+        waited = self.line.queue.remove_waiting(name)
+        if waited:
+            self._cancel(folder, self.standing.status(folder).ended_already)
+            self.line.wake()
+        return waited
+
+    def _cancel(self, folder: JobFolder, ended: bool) -> None:
+        if not ended:
+            folder.add_event(Stopped())
 
     def names(self) -> list[str]:
         """Newest first."""
@@ -112,8 +183,9 @@ class Jobs:
         return found if running is None else [name for name in found if self._ended(name) != running]
 
     def view(self, name: str) -> JobView:
-        job = self.standing.job(self.folder(name))
-        return JobView(job=job, status=self.status(name), dataset_changed=self._dataset_changed(job))
+        folder = self.folder(name)
+        job, status = self.standing.job(folder), self.status(name)
+        return JobView(job=job, status=status, dataset_changed=self._dataset_changed(job), model=folder.model_state())
 
     def glance(self, name: str) -> JobView:
         """A view with as much as a list shows: of the epochs a few, without their classes, and the last sheet."""
@@ -122,7 +194,8 @@ class Jobs:
         scored = [scores for scores in status.history if scores.mean_iou is not None][::-every][::-1]
         history = [scores.model_copy(update={"iou_per_class": {}}) for scores in scored]
         short = status.model_copy(update={"history": history, "previews": status.previews[-1:], "warnings": []})
-        return JobView(job=self.standing.job(self.folder(name)), status=short)
+        folder = self.folder(name)
+        return JobView(job=self.standing.job(folder), status=short, model=folder.model_state())
 
     def _ended(self, name: str) -> bool:
         return self.standing.ended(name) or self.status(name).ended_already
@@ -133,23 +206,49 @@ class Jobs:
         status = self.standing.status(folder)
         if status.ended_already or name in self._launching:
             return status
+        if status.state == "queued":
+            return self._with_place(status, name)
         try:
-            pulse = self.launcher.poll(name)
+            pulse = self._pulse(name)
         except Unavailable as problem:
             status.stage = f"{status.stage}; whether it still runs is not known. {problem.cause}"
             return status
+        if pulse.alive and pulse.note:
+            status.stage = pulse.note
         if not pulse.alive:
             status = self.standing.status(folder)  # once more, after the poll: a job writes its last event before it exits
             if not status.ended_already:
                 apply(status, end_of(status, pulse, folder.asked_to_stop() is not None))
         return status
 
+    def _with_place(self, status: JobStatus, name: str) -> JobStatus:
+        """A job that waits, with its place in the queue and what it waits for."""
+        try:
+            status.place = self.line.place(name)
+        except Unavailable as problem:
+            status.stage = f"queued; its place is not known. {problem.cause}"
+            return status
+        if status.place is not None:
+            status.stage = f"queued, place {status.place.position} of {status.place.of}: {status.place.reason}"
+        return status
+
+    def _pulse(self, name: str) -> Pulse:
+        """The launcher's word. A job that a service is about to launch lives, and one that it has just launched is asked about again."""
+        pulse = self.launcher.poll(name)
+        if pulse.alive:
+            return pulse
+        entry = self.line.queue.entry(name)
+        if entry is not None and (not entry.runs or self.line.queue.being_launched(entry)):
+            return Pulse(alive=True)
+        return self.launcher.poll(name)
+
     def settle(self, name: str, failed: Failed | None = None) -> JobStatus:
         """Write down the end of a job that could not do so itself: `failed`, or what is known. How it stands then."""
         folder = self.folder(name)
         with self._starting:
             status = self.standing.status(folder)
-            if not status.ended_already and name not in self._launching and not (pulse := self.launcher.poll(name)).alive:
+            open_ended = not status.ended_already and status.state != "queued" and name not in self._launching
+            if open_ended and not (pulse := self._pulse(name)).alive:
                 status = self.standing.status(folder)
                 if not status.ended_already:
                     folder.add_event(failed or end_of(status, pulse, folder.asked_to_stop() is not None))
@@ -160,7 +259,10 @@ class Jobs:
         folder = self.folder(name)
         if not self.status(name).ended_already:
             folder.ask_to_stop(keep_best)
-            self._insist_later(name)
+            if not self.cancel(name):
+                if self.launcher.poll(name).waits:  # nothing runs that could read the wish
+                    self.launcher.stop(name, GRACE)
+                self._insist_later(name)
         return self.view(name)
 
     def resume(self, name: str, by_itself: bool = False) -> JobView:
@@ -178,6 +280,7 @@ class Jobs:
                 raise Taken(f"The job “{name}” is still running.", "Stop it first, or wait for its end.")
             job = folder.job()
             self.launcher.stop(name, GRACE)  # its last event is written, its process may take a moment more to end
+            self.launcher.remove(name)  # of a job that waits, a launcher knows nothing
             folder.stop_file.unlink(missing_ok=True)
             self._launching.add(name)
             try:
@@ -185,7 +288,8 @@ class Jobs:
                 if not job.imported:
                     self.check(job.dataset_folder).refuse_errors()
                     self._refuse_full(job.hyperparameters, find_network(job.engine, job.network, job.backbone), folder.path)
-                self.launcher.launch(self._task(job, folder))
+                folder.add_event(Queued())
+                self._queue(job, folder)
             except Problem as problem:
                 folder.add_event(Failed(cause=problem.cause, cure=problem.cure))
                 raise
@@ -198,9 +302,15 @@ class Jobs:
         self.folder(name)
         return self.launcher.usage(name)
 
+    def gpus(self, name: str) -> list[Gpu]:
+        """Those that a job learns on, as they are now."""
+        mine = self.standing.job(self.folder(name)).gpus
+        return [gpu for gpu in self.launcher.gpus().found if gpu.id in mine] if mine else []
+
     def delete(self, name: str) -> DeletedJob:
         """Move an ended job aside with everything in its folder, its model too, to go for good later. Raises Taken while it runs."""
         folder = self.folder(name)
+        self.cancel(name)
         status = self.status(name)
         if status.ended_already:
             self.launcher.stop(name, GRACE)  # its last event is written, its process may take a moment more to end
@@ -215,13 +325,13 @@ class Jobs:
     def folder(self, name: str) -> JobFolder:
         """The folder of a job. Raises NotFound."""
         folder = self._folder(name)
-        if "/" in name or name.startswith(".") or not folder.exists():
+        if not is_name(name) or not folder.exists():
             raise NotFound(f"There is no job “{name}”.", "It may have been deleted: look at the list of jobs.")
         return folder
 
     def model_folder(self, name: str) -> Path:
         folder = self._folder(name).model
-        if "/" in name or name.startswith(".") or not folder.is_dir():
+        if not is_name(name) or not folder.is_dir():
             raise NotFound(f"There is no model “{name}”.", "A model is there once its job has finished, unless it was deleted.")
         return folder
 
@@ -250,10 +360,12 @@ class Jobs:
             ("crop", lambda: network.refuse_small_crop(settings.crop)),
             ("network", lambda: refuse_engine(request.engine, self.settings, self.launcher)),
             ("gpus", lambda: refuse_gpus(request.engine, request.gpus, self.settings, self.launcher)),
+            ("cpus", lambda: refuse_limits(request, self.settings)),
             ("weights", lambda: check_weights(request, network, self.settings)),
             ("dataset", report.refuse_errors),
             ("network", lambda: self._refuse_full(settings, network, self.settings.checkpoints)),
             ("processes", lambda: refuse_processes(job)),
+            ("nodes", lambda: refuse_nodes(job, self.settings)),
         ]
 
     def _refuse_full(self, settings: Hyperparameters, network: Network, folder: Path) -> None:
@@ -279,8 +391,9 @@ class Jobs:
             folder=folder.path.resolve(),
             read_only=[job.dataset_folder],
             writable=[job.waggle.folder] if job.waggle else [],
+            nodes=job.nodes,
             gpus=job.gpus,
-            limits=Limits(memory_bytes=self.settings.job_memory or None),
+            limits=Limits(memory_bytes=self.line.limit(job), cpus=job.cpus),
             # Threads that wait must not spin: on a machine that does anything else besides, spinning costs up to half the speed.
             environment={"OMP_WAIT_POLICY": "PASSIVE"},
         )
@@ -311,8 +424,16 @@ def refuse_processes(job: Job) -> None:
             raise Invalid(f"The engine {job.engine} learns in one process.", "Leave `processes` at 1, or choose the engine pytorch.")
         raise Invalid("On GPUs there is one process for each of them.", "Leave `processes` at 1, and choose as many GPUs as you want.")
     crops, parts = job.hyperparameters.batch_size, job.hyperparameters.accumulate
-    if job.together > crops // parts:
+    if job.together * job.nodes > crops // parts:
         raise Invalid(
-            f"{job.together} processes cannot share a batch of {crops}{f' in {parts} parts' if parts > 1 else ''}.",
+            f"{job.together * job.nodes} processes cannot share a batch of {crops}{f' in {parts} parts' if parts > 1 else ''}.",
             "Choose a larger batch size, or fewer processes.",
         )
+
+
+def refuse_nodes(job: Job, settings: Settings) -> None:
+    """Raises Invalid where several machines cannot learn a job."""
+    if job.nodes > 1 and settings.launcher != "ray":
+        raise Invalid("Several machines learn one job only in a Ray cluster.", "Leave `nodes` at 1, or see docs/cluster.md.")
+    if job.nodes > 1 and (job.engine != "pytorch" or job.waggle is not None):
+        raise Invalid("Only the engine pytorch learns on several machines.", "Leave `nodes` at 1, or choose the engine pytorch.")

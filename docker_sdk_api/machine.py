@@ -84,7 +84,7 @@ def refuse_gpus(engine: str, asked: list[int], settings: Settings, launcher: Lau
 
 def _refused(gpu: Gpu, settings: Settings) -> dict[str, str]:
     """Why each engine that cannot use a GPU cannot. In images it is the build that counts, in environments what is installed."""
-    in_images = settings.launcher == "container"
+    in_images = settings.launcher != "process"
     found = {}
     for engine in BUILDS:
         missing = "" if in_images else cpu_build(engine_python(settings, engine), engine)
@@ -94,7 +94,7 @@ def _refused(gpu: Gpu, settings: Settings) -> dict[str, str]:
 
 def list_engines(settings: Settings, launcher: Launcher) -> list[EngineState]:
     """Every engine and whether jobs can run with it, as this service's launcher would start them."""
-    look = _image_state if settings.launcher == "container" else _environment_state
+    look = _environment_state if settings.launcher == "process" else _image_state
     return [look(settings, launcher, engine, about) for engine, about in ENGINES.items()]
 
 

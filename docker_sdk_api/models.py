@@ -1,5 +1,6 @@
 """Published models: what is known of each, taken out of service and back, deleted and brought back."""
 
+import os
 from pathlib import Path
 
 from annotations.dataset import open_dataset
@@ -26,12 +27,13 @@ class Models:
 
     def all(self, limit: int | None = None) -> list[PublishedModel]:
         """Newest first; a damaged one does not hide the others."""
+        checkpoints = self.jobs.settings.checkpoints
         found = []
         for name in self.jobs.names():
-            if not (self.jobs.settings.checkpoints / name / "model").is_dir():
+            if not os.path.isdir(f"{checkpoints}/{name}/model"):  # noqa: PTH112 - asked for each of a thousand jobs
                 continue
             try:
-                found.append(self._read(JobFolder(self.jobs.settings.checkpoints / name)))
+                found.append(self._read(JobFolder(checkpoints / name)))
             except (FileNotFoundError, NotADirectoryError, ValueError):
                 continue
         return sorted(found, key=lambda model: model.created, reverse=True)[:limit]

@@ -98,9 +98,11 @@ def end_of(status: JobStatus, pulse: Pulse, asked_to_stop: bool) -> Failed | Sto
     """The end of a job whose task is gone although its events do not end, by what is known of it."""
     number = _signal(pulse.exit_code)
     if pulse.out_of_memory:
-        return Failed(cause=OUT_OF_MEMORY, cure=MEMORY)
+        return Failed(cause=f"{OUT_OF_MEMORY} {pulse.note}".strip(), cure=MEMORY)
     if asked_to_stop and (pulse.exit_code is None or number in (*ENDED_FROM_OUTSIDE, signal.SIGKILL)):
         return Stopped()
+    if pulse.note:
+        return Failed(cause=pulse.note, cure=RESUME)
     if status.boot and status.boot != boot_id():
         return Failed(cause="The machine was started anew while the training ran.", cure=RESUME)
     if pulse.exit_code is None:

@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from contracts.errors import Invalid, NotFound, Problem
-from contracts.job import Job, JobRequest
+from contracts.job import Job, JobRequest, is_name
 from contracts.job_folder import JobFolder
 from contracts.model import MODEL_FILE, read_model
 from contracts.networks import Network
@@ -77,7 +77,8 @@ def add_all_weights(task: Task, job: Job, settings: Settings) -> Task:
     task = add_weights(task, job.model_copy(update={"weights": "pre_trained"}), settings)
     checkpoints, classifiers = settings.checkpoints.resolve(), settings.classifiers.resolve()
     read_only = [folder for folder in (checkpoints, classifiers) if folder.is_dir()]
-    told = {"CHECKPOINTS": str(checkpoints), "CLASSIFIERS": str(classifiers), "ALLOWED_ORIGINS": settings.allowed_origins}
+    told = {"CHECKPOINTS": str(checkpoints), "CLASSIFIERS": str(classifiers)}
+    told |= {"ALLOWED_ORIGINS": settings.allowed_origins, "HOSTS": settings.hosts}
     return replace(task, port=job.api_port, read_only=[*task.read_only, *read_only], environment={**task.environment, **told})
 
 
@@ -152,7 +153,7 @@ def _named_folder(request: JobRequest, row: Network, settings: Settings) -> Path
         raise Invalid(f"{request.weights} needs the name of a {what}.", known)
     if request.weights_from in [origin.name for origin in origins]:
         return (root / request.weights_from).resolve()
-    if "/" in request.weights_from or request.weights_from.startswith(".") or not (root / request.weights_from).is_dir():
+    if not is_name(request.weights_from) or not (root / request.weights_from).is_dir():
         raise NotFound(f"There is no {what} “{request.weights_from}” to start from.", known)
     if classifier:
         found = read_classifier(root / request.weights_from).network

@@ -2,13 +2,15 @@
 
 import uvicorn
 
+from contracts.serving import serving
 from gui.app import create_app
 from gui.settings import Settings
 
 
 def main() -> None:
     settings = Settings()
-    uvicorn.run(create_app(settings), host=settings.gui_host, port=settings.gui_port, timeout_graceful_shutdown=3)
+    options = serving("gui", settings, settings.gui_host, settings.gui_port)
+    uvicorn.run(create_app(settings), **options)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from contracts.errors import NotFound, Problem
-from gui import compare, datasets, jobs, machine, models, start, trying, uploads, wizard
+from contracts.doors import Doors
+from contracts.errors import NotFound, NoToken, Problem
+from contracts.tokens import Who
+from gui import compare, datasets, jobs, login, machine, models, queue, start, tokens, trying, uploads, wizard
 from gui.backend import Backend
-from gui.guard import Guard
+from gui.guard import POLICY, Guard
 from gui.pages import FOLDER, build_templates, page
 from gui.settings import Settings
 
@@ -22,15 +24,23 @@ FOR_PROGRAMS = {"predict", "new_upload", "upload", "forget_upload", "upload_chun
 
 def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     """The pages over the APIs that the settings name, or over a backend that is given (tests mount the APIs in process)."""
-    asks = backend or Backend.at(settings.docker_sdk_api_url, settings.inference_api_url)
+    urls = (settings.docker_sdk_api_url, settings.inference_api_url)
+    asks = backend or Backend.at(*urls, settings.token, settings.api_certificate)
     app = FastAPI(title="Maskwright", lifespan=_closing(asks), docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.backend, app.state.settings, app.state.templates = asks, settings, build_templates()
-    for module in (start, machine, uploads, datasets, wizard, jobs, compare, models, trying):  # /datasets/new before /datasets/{name}
+    app.state.backend, app.state.settings, app.state.templates, app.state.shapes = asks, settings, build_templates(), {}
+    app.state.failures = login.Failures()
+    first = (start, login, tokens, machine)
+    for module in (*first, uploads, datasets, wizard, jobs, queue, compare, models, trying):  # /datasets/new before /datasets/{name}
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
+
+    async def find(token: str) -> Who | None:
+        return await login.find_who(asks, settings.token, token)
+
+    app.add_middleware(Doors, settings=settings, find=find, refuse=login.turn_away, policy=POLICY)
     app.add_middleware(Guard, root_path=settings.root_path)
     return app
 
@@ -48,6 +58,8 @@ async def _answer_problem(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
     if getattr(request.scope.get("route"), "name", "") in FOR_PROGRAMS:
         return JSONResponse(problem.as_dict(), problem.status)
+    if isinstance(problem, NoToken):
+        return login.turn_away(request.scope, problem)
     return page(request, "problem.html", {"problem": problem}, problem.status)
 
 

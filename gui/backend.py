@@ -1,13 +1,9 @@
-"""The two APIs behind the pages: asks them, reads their answers, and raises their problems again.
-
-The browser talks to the pages alone; pictures, live events and downloads are passed on from here as they come.
-"""
+"""The two APIs behind the pages, a method a question. The browser talks to the pages alone."""
 
 import io
 import zipfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import httpx
 from fastapi import Depends, Request
@@ -15,45 +11,42 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from annotations.doctor.findings import PairView
-from contracts.answers import DeletedJob, Forecast, ImportView, LogPart, Machine, Recommendation, Speed, Step
-from contracts.errors import Broken, Invalid, NotFound, Problem, Taken, TooLarge, Unavailable
+from contracts.answers import DeletedJob, Forecast, ImportView, Kept, LogPart, Machine, Recommendation, Speed, Step
+from contracts.errors import NotFound, Unavailable
 from contracts.job import Confusion, JobRequest, JobView
 from contracts.model import PublishedModel
+from contracts.queue import QueueView
+from contracts.tokens import NamedToken, NewToken, Who
 from contracts.weights import WeightsChoice
 from gui.answers import Change, Checking, DatasetReport, DatasetRow, Format, NetworkChoice, Seen, Segments, ServedModel
+from gui.asking import FOR_EVER, Asking, as_it_answers, client_at, part
 
-PASSED_ON = (
-    *("content-type", "content-length", "content-disposition", "content-encoding", "cache-control", "etag", "last-modified"),
-    "x-accel-buffering",  # a reverse proxy holds no live event back
-)
-PROBLEMS: dict[str, type[Problem]] = {kind.__name__: kind for kind in (Invalid, TooLarge, NotFound, Taken, Unavailable, Broken)}
-PATIENCE = httpx.Timeout(10, read=120)
-"""Seconds: checking a large dataset reads every picture of it."""
-MANY = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-"""Every page that follows a job holds a connection or two for as long as it is open."""
-FOR_EVER = httpx.Timeout(10, read=None)
 _VIEWS = TypeAdapter(list[JobView])
 _MODELS = TypeAdapter(list[PublishedModel])
 
 
-class Backend:
-    """The clients of the two APIs. Every method raises the API's own Problem, or Unavailable where it does not answer."""
+class Backend(Asking):
+    """What the pages ask of the two APIs. Every method raises the API's own Problem, or Unavailable where it does not answer."""
 
-    def __init__(self, docker_sdk: httpx.AsyncClient, inference: httpx.AsyncClient) -> None:
-        self.docker_sdk = docker_sdk
-        self.inference = inference
-
-    # Both lie beside the pages: a proxy that the environment names is for the outside.
     @classmethod
-    def at(cls, docker_sdk_api_url: str, inference_api_url: str) -> "Backend":
-        return cls(
-            httpx.AsyncClient(base_url=docker_sdk_api_url, timeout=PATIENCE, limits=MANY, trust_env=False),
-            httpx.AsyncClient(base_url=inference_api_url, timeout=PATIENCE, limits=MANY, trust_env=False),
-        )
+    def at(cls, docker_sdk_api_url: str, inference_api_url: str, token: str = "", certificate: str = "") -> "Backend":
+        return cls(client_at(docker_sdk_api_url, certificate), client_at(inference_api_url, certificate), token)
 
-    async def close(self) -> None:
-        await self.docker_sdk.aclose()
-        await self.inference.aclose()
+    async def who(self, token: str, login: bool = False) -> Who:
+        """Whose token this is. Raises NoToken. `login`: it is written down."""
+        method, path = ("POST", "/v1/login") if login else ("GET", "/v1/who")
+        answer = await self._ask(self.docker_sdk, method, path, headers={"Authorization": f"Bearer {token}"})
+        return Who.model_validate_json(answer.content)
+
+    async def tokens(self) -> list[NamedToken]:
+        return TypeAdapter(list[NamedToken]).validate_python(await self._read("/v1/tokens"))
+
+    async def make_token(self, name: str, scope: str, days: float | None) -> NewToken:
+        body = {"name": name, "scope": scope, "days": days}
+        return NewToken.model_validate_json((await self._ask(self.docker_sdk, "POST", "/v1/tokens", json=body)).content)
+
+    async def revoke_token(self, name: str) -> None:
+        await self._ask(self.docker_sdk, "DELETE", f"/v1/tokens/{part(name)}")
 
     async def machine(self) -> Machine:
         return Machine.model_validate(await self._read("/v1/machine"))
@@ -124,29 +117,21 @@ class Backend:
         return str(answer.json()["id"])
 
     async def send_chunk(self, upload: str, index: int, offset: int, chunk: bytes) -> None:
-        path = f"/v1/uploads/{quote(upload, safe='')}/files/{index}"
+        path = f"/v1/uploads/{part(upload)}/files/{index}"
         await self._ask(self.docker_sdk, "PUT", path, params={"offset": str(offset)}, content=chunk)
 
     async def forget_upload(self, upload: str) -> None:
-        await self._ask(self.docker_sdk, "DELETE", f"/v1/uploads/{quote(upload, safe='')}")
+        await self._ask(self.docker_sdk, "DELETE", f"/v1/uploads/{part(upload)}")
 
     async def start_import(self, wish: Mapping[str, Any]) -> str:
         """The id of an import, of an upload or of a folder on the machine."""
         return str((await self._ask(self.docker_sdk, "POST", "/v1/imports", json=wish)).json()["id"])
 
     async def imported(self, id: str) -> ImportView:
-        return ImportView.model_validate(await self._read(f"/v1/imports/{quote(id, safe='')}"))
+        return ImportView.model_validate(await self._read(f"/v1/imports/{part(id)}"))
 
     async def imports(self) -> list[ImportView]:
         return TypeAdapter(list[ImportView]).validate_python(await self._read("/v1/imports"))
-
-    async def relay(self, path: str, incoming: Request) -> StreamingResponse:
-        """A request of the browser's own as it comes, body and all, and the training API's answer to it, refusals too."""
-        headers = {name: incoming.headers[name] for name in ("content-type", "content-length") if name in incoming.headers}
-        body = incoming.stream() if incoming.method in ("POST", "PUT") else None
-        params = dict(incoming.query_params)
-        request = self.docker_sdk.build_request(incoming.method, path, params=params, headers=headers, content=body, timeout=FOR_EVER)
-        return _as_it_comes(await _send(self.docker_sdk, request))
 
     async def split(self, name: str, validation_share: float, seed: int, test_share: float = 0.0) -> dict[str, list[str]]:
         """Stems of the pictures that teach (training), of those that score (validation), and of those that score at the end (test)."""
@@ -179,7 +164,7 @@ class Backend:
         return TypeAdapter(list[str]).validate_python(await self._read("/v1/job-names"))
 
     async def job(self, name: str) -> JobView:
-        return JobView.model_validate(await self._read(f"/v1/jobs/{quote(name, safe='')}"))
+        return JobView.model_validate(await self._read(f"/v1/jobs/{part(name)}"))
 
     async def log_part(self, name: str, lines: int) -> LogPart:
         """The last lines that a job printed, and where in its log they stand."""
@@ -197,11 +182,21 @@ class Backend:
         answer = await self._ask(self.docker_sdk, "POST", "/v1/jobs", json=request.model_dump(mode="json"))
         return JobView.model_validate(answer.json())
 
+    async def queue(self) -> QueueView:
+        return QueueView.model_validate(await self._read("/v1/queue"))
+
+    async def change_queue(self, job: str, change: str, wish: dict[str, object]) -> None:
+        """`change`: move, priority, hold or release, with what the API wants to know for it."""
+        await self._ask(self.docker_sdk, "POST", f"/v1/queue/{part(job)}/{change}", json=wish)
+
+    async def cancel_queued(self, job: str) -> None:
+        await self._ask(self.docker_sdk, "DELETE", f"/v1/queue/{part(job)}")
+
     async def stop_job(self, name: str, keep_best: bool) -> None:
-        await self._ask(self.docker_sdk, "POST", f"/v1/jobs/{quote(name, safe='')}/stop", json={"keep_best": keep_best})
+        await self._ask(self.docker_sdk, "POST", f"/v1/jobs/{part(name)}/stop", json={"keep_best": keep_best})
 
     async def resume_job(self, name: str) -> None:
-        await self._ask(self.docker_sdk, "POST", f"/v1/jobs/{quote(name, safe='')}/resume")
+        await self._ask(self.docker_sdk, "POST", f"/v1/jobs/{part(name)}/resume")
 
     async def delete_job(self, name: str) -> DeletedJob:
         """Aside, for a while: see deleted_jobs."""
@@ -213,11 +208,23 @@ class Backend:
         return TypeAdapter(list[DeletedJob]).validate_python(await self._read("/v1/deleted"))
 
     async def undo_delete(self, id: str) -> JobView:
-        answer = await self._ask(self.docker_sdk, "POST", f"/v1/deleted/{quote(id, safe='')}/undo")
+        answer = await self._ask(self.docker_sdk, "POST", f"/v1/deleted/{part(id)}/undo")
         return JobView.model_validate_json(answer.content)
 
     async def delete_for_good(self, id: str) -> None:
-        await self._ask(self.docker_sdk, "DELETE", f"/v1/deleted/{quote(id, safe='')}")
+        await self._ask(self.docker_sdk, "DELETE", f"/v1/deleted/{part(id)}")
+
+    async def kept(self, days: Mapping[str, str]) -> Kept:
+        """What old jobs keep that would go by such rules."""
+        return Kept.model_validate(await self._read("/v1/retention", days))
+
+    async def retention_rules(self) -> dict[str, float]:
+        """Those that are applied every hour; 0: never."""
+        return TypeAdapter(dict[str, float]).validate_python(await self._read("/v1/retention/rules"))
+
+    async def let_go(self, days: Mapping[str, str]) -> Kept:
+        """What went."""
+        return Kept.model_validate_json((await self._ask(self.docker_sdk, "POST", "/v1/retention", json=dict(days))).content)
 
     async def models(self, limit: int | None = None) -> list[PublishedModel]:
         """Newest first, all or the first few; retired ones too."""
@@ -257,11 +264,11 @@ class Backend:
         return TypeAdapter(list[DeletedJob]).validate_python(await self._read("/v1/deleted-models"))
 
     async def undo_delete_model(self, id: str) -> PublishedModel:
-        answer = await self._ask(self.docker_sdk, "POST", f"/v1/deleted-models/{quote(id, safe='')}/undo")
+        answer = await self._ask(self.docker_sdk, "POST", f"/v1/deleted-models/{part(id)}/undo")
         return PublishedModel.model_validate_json(answer.content)
 
     async def delete_model_for_good(self, id: str) -> None:
-        await self._ask(self.docker_sdk, "DELETE", f"/v1/deleted-models/{quote(id, safe='')}")
+        await self._ask(self.docker_sdk, "DELETE", f"/v1/deleted-models/{part(id)}")
 
     async def see(self, model: str, picture: bytes, file_name: str) -> Seen:
         """Everything that a model answers about a picture, of one reading."""
@@ -287,13 +294,7 @@ class Backend:
 
     async def self_test(self, job: str) -> list[Step]:
         """How far such a job has come, step by step."""
-        return TypeAdapter(list[Step]).validate_python(await self._read(f"/v1/self-test/{quote(job, safe='')}"))
-
-    async def pass_on(self, path: str, *, params: Mapping[str, str] | None = None, last_event_id: str | None = None) -> StreamingResponse:
-        """What the training API answers, as it comes: a picture, a download, live events (from after `last_event_id`)."""
-        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-        request = self.docker_sdk.build_request("GET", path, params=params, headers=headers, timeout=FOR_EVER)
-        return await _pass_on(self.docker_sdk, request)
+        return TypeAdapter(list[Step]).validate_python(await self._read(f"/v1/self-test/{part(job)}"))
 
     async def pass_on_predict(self, model: str, incoming: Request, *parts: str) -> StreamingResponse:
         """A prediction asked for through the pages' own address, as it comes; with "batch" one of many pictures."""
@@ -301,85 +302,26 @@ class Backend:
         headers = {name: incoming.headers[name] for name in ("content-type", "content-length", "accept") if name in incoming.headers}
         body, params = incoming.stream(), httpx.QueryParams(str(incoming.query_params))
         request = self.inference.build_request("POST", path, params=params, headers=headers, content=body, timeout=FOR_EVER)
-        return await _pass_on(self.inference, request)
-
-    async def _read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        return (await self._ask(self.docker_sdk, "GET", path, params=params)).json()
-
-    async def _ask(self, client: httpx.AsyncClient, method: str, path: str, **content: Any) -> httpx.Response:
-        answer = await _send(client, client.build_request(method, path, **content))
-        await answer.aread()
-        _raise_problem(answer)
-        return answer
+        return await as_it_answers(self.inference, request)
 
 
 def job_path(name: str, *parts: str) -> str:
     """The address of something of a job, at the training API."""
-    return "/".join(["/v1/jobs", *(quote(part, safe="") for part in (name, *parts))])
+    return "/".join(["/v1/jobs", *map(part, (name, *parts))])
 
 
 def model_path(name: str, *parts: str) -> str:
     """The address of something of a model, at either API."""
-    return "/".join(["/v1/models", *(quote(part, safe="") for part in (name, *parts))])
+    return "/".join(["/v1/models", *map(part, (name, *parts))])
 
 
 def dataset_path(name: str, *parts: str) -> str:
     """The address of something of a dataset, at the training API."""
-    return "/".join(["/v1/datasets", *(quote(part, safe="") for part in (name, *parts))])
+    return "/".join(["/v1/datasets", *map(part, (name, *parts))])
 
 
 def split_words(validation_share: float, seed: int, test_share: float) -> dict[str, str]:
     return {"validation_share": str(validation_share), "seed": str(seed), "test_share": str(test_share)}
-
-
-async def _send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    try:
-        return await client.send(request, stream=True)
-    except httpx.TimeoutException as error:
-        raise Unavailable(
-            f"{request.url} did not answer in time.", "It may be busy with a large dataset: try again in a minute."
-        ) from error
-    except httpx.TransportError as error:
-        cause = f"Nothing answers at {client.base_url}."
-        raise Unavailable(cause, "Start Maskwright's services (run/local.sh), or correct the address that this page was given.") from error
-
-
-async def _pass_on(client: httpx.AsyncClient, request: httpx.Request) -> StreamingResponse:
-    answer = await _send(client, request)
-    if answer.is_error:
-        await answer.aread()
-        _raise_problem(answer)
-    return _as_it_comes(answer)
-
-
-def _as_it_comes(answer: httpx.Response) -> StreamingResponse:
-    headers = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
-    return StreamingResponse(_chunks(answer), answer.status_code, headers)
-
-
-async def _chunks(answer: httpx.Response) -> AsyncIterator[bytes]:
-    """The body as it comes. A connection that breaks ends it: a browser asks again by itself."""
-    try:
-        async for chunk in answer.aiter_raw():
-            yield chunk
-    except httpx.TransportError:
-        return
-    finally:
-        await answer.aclose()
-
-
-def _raise_problem(answer: httpx.Response) -> None:
-    if not answer.is_error:
-        return
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
-    if isinstance(body, dict) and "cause" in body:
-        raise PROBLEMS.get(body.get("error", ""), Broken)(body["cause"], body.get("cure", ""))
-    if answer.status_code == 404:
-        raise NotFound(f"There is nothing at {answer.url.path}.", "Go back and choose again: it may have been removed since.")
-    raise Broken(f"{answer.url} answered {answer.status_code} without saying why.", "Its log says more.")
 
 
 def backend_of(request: Request) -> Backend:

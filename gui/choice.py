@@ -1,5 +1,6 @@
 """What the wizard's later steps look at: the networks, the machine, what is recommended, what has been chosen, what would come of it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,10 +24,12 @@ GROUPS = {
     "majority": ("majority", "To compare with"),
 }
 """Of the table of networks: the engine that trains them, and a title."""
-STEP_OF = {"dataset": 1, "validation": 1, "network": 2, "weights": 2, "gpus": 2, "processes": 2}
+ORDERS = {"size": "size", "work": "work", "speed": "seconds a crop"}
+"""What the table of networks can be sorted by instead of grouped, and its name for people."""
+STEP_OF = {"dataset": 1, "validation": 1, "network": 2, "weights": 2, "gpus": 2, "processes": 2, "memory_limit": 2, "cpus": 2}
 """The step on which a field is; settings are on the third."""
 WEIGHT_TITLES: dict[WeightsType, str] = {
-    "from_scratch": "Nothing",
+    "from_scratch": "Random weights",
     "pre_trained": "Pre-trained",
     "pre_trained_offline": "Pre-trained, from a folder of yours",
     "pre_trained_classifier": "A classifier of yours",
@@ -136,7 +139,7 @@ def users_of(running: Sequence[JobView]) -> dict[int, list[str]]:
     """The names of the jobs that learn on each GPU, by its id."""
     users: dict[int, list[str]] = {}
     for view in running:
-        for gpu in view.job.gpus:
+        for gpu in view.job.gpus if view.status.state != "queued" else ():
             users.setdefault(gpu, []).append(view.job.name)
     return users
 
@@ -164,15 +167,30 @@ def setting_rows(network: NetworkChoice) -> list[dict[str, Any]]:
     return [row for row in rows if network.engine in (row.get("engines") or [network.engine])]
 
 
-def network_groups(choice: Choice) -> list[dict[str, Any]]:
-    """All networks but the recommended one, by engine and by what they cost; groups without any are left out."""
+def network_groups(choice: Choice, order: str = "") -> list[dict[str, Any]]:
+    """All networks but the recommended one, by engine and by what they cost; groups without any are left out.
+
+    `order`: one of ORDERS, by which each engine's networks are then one list, the least first.
+    """
     best = choice.advice.network if choice.advice else ""
+    others = [row for row in choice.networks if row.key != best]
+    if order in ORDERS:
+        ordered = sorted(others, key=lambda row: _cost(choice, row, order))
+        engines = dict.fromkeys(row.engine for row in others)
+        return [_group(engine, "All", [row for row in ordered if row.engine == engine], open=True) for engine in engines]
     groups: dict[str, list[NetworkChoice]] = {group: [] for group in GROUPS}
-    for row in choice.networks:
-        if row.key != best:
-            groups["recommended" if row.recommended else row.group].append(row)
-    return [
-        {"engine": GROUPS[group][0], "title": GROUPS[group][1], "rows": rows, "open": choice.draft.network in [row.key for row in rows]}
-        for group, rows in groups.items()
-        if rows
-    ]
+    for row in others:
+        groups["recommended" if row.recommended else row.group].append(row)
+    chosen = choice.draft.network
+    return [_group(*GROUPS[group], rows, open=chosen in [row.key for row in rows]) for group, rows in groups.items() if rows]
+
+
+def _group(engine: str, title: str, rows: list[NetworkChoice], open: bool) -> dict[str, Any]:
+    return {"engine": engine, "title": title, "rows": rows, "open": open}
+
+
+def _cost(choice: Choice, row: NetworkChoice, order: str) -> float:
+    """Of a network, in the order's own unit; what is not known comes last."""
+    speed = choice.speeds.get(row.key)
+    known = {"size": row.parameters, "work": row.gflops, "speed": speed.seconds if speed else None}[order]
+    return math.inf if known is None else known

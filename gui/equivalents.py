@@ -5,6 +5,7 @@ import shlex
 
 from contracts.job import JobRequest
 from gui.figures import setting
+from gui.pages import who_asks
 
 
 def command_for(asked: JobRequest) -> str:
@@ -12,7 +13,7 @@ def command_for(asked: JobRequest) -> str:
     words = ["maskwright", "train", asked.dataset, "--name", asked.name]
     words += ["--engine", asked.engine, "--network", asked.network, "--backbone", asked.backbone]
     changed = asked.model_dump(exclude_defaults=True)
-    for name in ("weights", "weights_from", "processes", "validation_share", "seed"):
+    for name in ("weights", "weights_from", "processes", "memory_limit", "cpus", "priority", "validation_share", "seed"):
         if name in changed:
             words += [f"--{name.replace('_', '-')}", setting(changed[name])]
     for gpu in asked.gpus:
@@ -26,4 +27,5 @@ def call_for(asked: JobRequest, url: str) -> str:
     """The same training over REST, with curl; what equals a default is left out."""
     named = asked.model_dump(include={"name", "dataset", "engine", "network", "backbone"})
     body = json.dumps(named | asked.model_dump(mode="json", exclude_defaults=True), indent=2, ensure_ascii=False)
-    return f"curl -X POST {url}/v1/jobs \\\n  -H 'content-type: application/json' \\\n  -d {shlex.quote(body)}"
+    token = ' \\\n  -H "Authorization: Bearer $MASKWRIGHT_TOKEN"' if who_asks() else ""
+    return f"curl -X POST {url}/v1/jobs{token} \\\n  -H 'content-type: application/json' \\\n  -d {shlex.quote(body)}"

@@ -6,21 +6,26 @@ Nothing is kept on the server: every step's address holds all values, so Back, r
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from contracts.hyperparameters import Hyperparameters, describe_hyperparameters
 from contracts.job import NAME_PATTERN, Job, JobRequest
+from contracts.queue import Priority
 from contracts.weights import WeightsChoice
 from gui.answers import NetworkChoice
 from gui.figures import setting
 
 SETTING = "set."
 ORIGIN = "from."
-WORDS = ("dataset", "network", "name", "validation", "seed", "preset", "weights", "weights_from", "processes")
+LIMITS = ("memory_limit", "cpus", "priority")
+"""What the machine gives a training, and when."""
+WORDS = ("dataset", "network", "name", "validation", "seed", "preset", "weights", "weights_from", "processes", *LIMITS)
 LARGEST_SEED = 2**31 - 1
 MOST_PROCESSES = 256
+LEAST_MEMORY, MOST_MEMORY = 16, 10**9
+MOST_CPUS = 4096
 SCHEMA: dict[str, dict[str, Any]] = Hyperparameters.model_json_schema()["properties"]
 KNOWN = {row["name"]: row for row in describe_hyperparameters()}
 
@@ -40,6 +45,9 @@ class Draft:
     weights: str = ""
     weights_from: str = ""
     processes: str = ""
+    memory_limit: str = ""
+    cpus: str = ""
+    priority: str = ""
     gpus: tuple[str, ...] | None = None
     settings: dict[str, str] = field(default_factory=dict)
 
@@ -95,6 +103,9 @@ def draft_of(job: Job, defaults: dict[str, Any]) -> Draft:
         weights=job.weights,
         weights_from=job.weights_from,
         processes=str(job.processes) if job.processes > 1 else "",
+        memory_limit="" if job.memory_limit is None else str(job.memory_limit),
+        cpus="" if job.cpus is None else setting(job.cpus),
+        priority="" if job.priority == "normal" else job.priority,
         gpus=tuple(str(gpu) for gpu in job.gpus),
         settings=settings,
     )
@@ -122,6 +133,11 @@ def settings_faults(draft: Draft, network: NetworkChoice | None, weights: list[W
         faults["weights"] = fault
     if draft.processes and not (draft.processes.isascii() and draft.processes.isdigit() and 1 <= int(draft.processes) <= MOST_PROCESSES):
         faults["processes"] = f"Give a whole number from 1 to {MOST_PROCESSES}."
+    memory = draft.memory_limit
+    if memory and not (memory.isascii() and memory.isdigit() and LEAST_MEMORY <= int(memory) <= MOST_MEMORY):
+        faults["memory_limit"] = f"Give a whole number from {LEAST_MEMORY} to {MOST_MEMORY}, or nothing."
+    if draft.cpus and not (_is_number(draft.cpus) and 0 < float(draft.cpus) <= MOST_CPUS):
+        faults["cpus"] = f"Give a number above 0 and up to {MOST_CPUS}, or nothing."
     return faults
 
 
@@ -198,6 +214,9 @@ def as_request(draft: Draft, network: NetworkChoice, complete: Hyperparameters) 
         weights_from=draft.weights_from,
         gpus=gpus,
         processes=1 if alone else int(draft.processes or 1),
+        memory_limit=int(draft.memory_limit) if draft.memory_limit else None,
+        cpus=float(draft.cpus) if draft.cpus else None,
+        priority=next((priority for priority in get_args(Priority) if priority == draft.priority), "normal"),
         validation_share=float(draft.validation) / 100,
         seed=int(draft.seed),
         hyperparameters={name: value for name, value in complete.model_dump().items() if value != network.defaults[name]},

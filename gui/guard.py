@@ -15,12 +15,13 @@ HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff
 class Guard:
     """Around the whole app. It passes bodies on as they come, so that live events are not held back.
 
-    `root_path`: where a reverse proxy shows the app; every link starts with it.
+    `root_path`: where a reverse proxy shows the app; every link starts with it. Whether the proxy takes it off again, and whether
+    somebody comes past the proxy, makes no difference.
     """
 
     def __init__(self, app: ASGIApp, root_path: str = "") -> None:
         self.app = app
-        self.root_path = root_path.rstrip("/")
+        self.root_path = "/" + root_path.strip("/") if root_path.strip("/") else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -29,6 +30,8 @@ class Guard:
 
         if self.root_path:
             scope["root_path"] = self.root_path
+            if not f"{scope['path']}/".startswith(f"{self.root_path}/"):
+                scope["path"] = self.root_path + scope["path"]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from contracts.answers import Machine, Step
-from contracts.errors import Problem
+from contracts.errors import Invalid, Problem
 from gui.backend import Asks, Backend
 from gui.pages import page, path_to
 
@@ -17,6 +17,34 @@ router = APIRouter(prefix="/machine", include_in_schema=False)
 async def machine(request: Request, backend: Asks) -> HTMLResponse:
     """Answers whatever is not reachable, and says so."""
     return await _machine_page(request, backend)
+
+
+@router.get("/disk", name="disk")
+async def disk(request: Request, backend: Asks) -> HTMLResponse:
+    """What old jobs keep that may go: shown first, by rules that the address names, or by those that are set."""
+    rules = await backend.retention_rules()
+    asked = {name: value for name in rules if (value := request.query_params.get(name))}
+    days = {name: asked.get(name, "0") if asked else f"{value or 30:g}" for name, value in rules.items()}
+    deleted = await backend.deleted_jobs()
+    context: dict[str, object] = {"rules": rules, "days": days, "deleted": deleted, "kept": None, "problem": None}
+    try:
+        context["kept"] = await backend.kept(asked) if asked else None
+    except Invalid as problem:
+        return page(request, "disk.html", context | {"problem": problem}, problem.status)
+    return page(request, "disk.html", context)
+
+
+@router.post("/disk", name="let_go")
+async def let_go(request: Request, backend: Asks) -> Response:
+    form = await request.form()
+    await backend.let_go({name: str(value) for name, value in form.items()})
+    return RedirectResponse(path_to(request, "disk"), status_code=303)
+
+
+@router.get("/diagnostics", name="diagnostics")
+async def diagnostics(backend: Asks) -> Response:
+    """A zip for a report of a fault."""
+    return await backend.pass_on("/v1/diagnostics")
 
 
 @router.post("/self-test", name="start_self_test")

@@ -2,8 +2,10 @@
 
 from pydantic_settings import BaseSettings
 
+from contracts.serving import DoorSettings
 
-class Settings(BaseSettings):
+
+class Settings(DoorSettings, BaseSettings):
     """Each field is read from the environment variable of the same name in capitals, such as GUI_PORT."""
 
     gui_host: str = "127.0.0.1"
@@ -12,6 +14,8 @@ class Settings(BaseSettings):
     inference_api_url: str = "http://127.0.0.1:4343"
     docker_sdk_api_shown_url: str = ""
     """Where people and programs reach docker_sdk_api, for commands to copy; where not given, as the pages do."""
+    api_certificate: str = ""
+    """File of the certificate to trust where the two APIs are encrypted with one of their own."""
     root_path: str = ""
     """Path under which a reverse proxy shows the pages, such as /maskwright."""
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -16,6 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from contracts.answers import ImportView
 from contracts.errors import Invalid, Problem
 from contracts.job import NAME_PATTERN, NAME_RULE
+from gui.asking import part
 from gui.backend import Asks, Backend
 from gui.incoming import read_form
 from gui.pages import page, path_to
@@ -162,12 +162,12 @@ async def new_upload(request: Request, backend: Asks) -> Response:
 @router.get("/uploads/{id}", name="upload")
 @router.delete("/uploads/{id}", name="forget_upload")
 async def upload(request: Request, backend: Asks, id: str) -> Response:
-    return await backend.relay(f"/v1/uploads/{quote(id, safe='')}", request)
+    return await backend.relay(f"/v1/uploads/{part(id)}", request)
 
 
 @router.put("/uploads/{id}/files/{index}", name="upload_chunk")
 async def upload_chunk(request: Request, backend: Asks, id: str, index: int) -> Response:
-    return await backend.relay(f"/v1/uploads/{quote(id, safe='')}/files/{index}", request)
+    return await backend.relay(f"/v1/uploads/{part(id)}/files/{index}", request)
 
 
 def _named(wish: Wish, source: str, taken: set[str]) -> Wish:

@@ -16,7 +16,7 @@ from contracts.job import JobRequest
 from gui import forms
 from gui.answers import Checking, DatasetReport
 from gui.backend import Asks, Backend
-from gui.choice import STEP_OF, WEIGHT_TITLES, Choice, find, look, network_groups, setting_rows
+from gui.choice import ORDERS, STEP_OF, WEIGHT_TITLES, Choice, find, look, network_groups, setting_rows
 from gui.datasets import class_rows
 from gui.equivalents import call_for, command_for
 from gui.figures import setting
@@ -151,7 +151,7 @@ async def _dataset_step(request: Request, backend: Backend, draft: Draft, fault:
 
 
 async def _settings_step(request: Request, backend: Backend, choice: Choice, faults: dict[str, str] | None = None) -> HTMLResponse:
-    draft, advice = choice.draft, choice.advice
+    draft, advice, order = choice.draft, choice.advice, request.query_params.get("order", "")
     best = find(choice.networks, advice.network) if advice else None
     context: dict[str, Any] = {
         "step": 2,
@@ -159,7 +159,9 @@ async def _settings_step(request: Request, backend: Backend, choice: Choice, fau
         "choice": choice,
         "network": choice.network,
         "best": best,
-        "groups": network_groups(choice),
+        "groups": network_groups(choice, order),
+        "orders": ORDERS,
+        "order": order,
         "machine": choice.machine,
         "weights": choice.weights,
         "weight_titles": WEIGHT_TITLES,

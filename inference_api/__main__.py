@@ -2,9 +2,11 @@
 
 import uvicorn
 
+from contracts.serving import serving
 from inference_api.app import create_app
 from inference_api.settings import Settings
 
 if __name__ == "__main__":
     settings = Settings()
-    uvicorn.run(create_app(settings), host=settings.inference_host, port=settings.inference_port, timeout_graceful_shutdown=3)
+    options = serving("inference_api", settings, settings.inference_host, settings.inference_port)
+    uvicorn.run(create_app(settings), **options)

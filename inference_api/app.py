@@ -14,8 +14,10 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contracts.doors import Doors
 from contracts.errors import Busy, Invalid, NotFound, Problem, TooLarge
-from contracts.origins import AllowedOrigins
+from contracts.refusals import REFUSALS
+from contracts.tokens import Tokens
 from inference_api.batches import Batches
 from inference_api.metrics import Counted, Metrics
 from inference_api.routes import batches, machine, models, original, predict
@@ -32,7 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     settings.checkpoints.mkdir(parents=True, exist_ok=True)
     # Pillow's own guard is one number for the process. The settings' is asked before anything is decoded.
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, settings.largest_picture)
-    app = FastAPIOffline(title="Maskwright: inference", version="0.1.0", lifespan=_working)
+    app = FastAPIOffline(title="Maskwright: inference", version="0.1.0", lifespan=_working, responses=REFUSALS)
     app.state.settings = settings
     app.state.store = Store(settings.checkpoints.resolve(), settings.memory_for_models, settings.runtime, settings.precision)
     app.state.large_pictures = threading.Lock()
@@ -43,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.routes)
     app.add_middleware(BodyLimit, most=settings.largest_upload)
     app.add_middleware(Counted, metrics=app.state.metrics)
-    app.add_middleware(AllowedOrigins, origins=settings.allowed_origins)
+    app.add_middleware(Doors, settings=settings, tokens=Tokens(settings.checkpoints))
 
     @app.exception_handler(Problem)
     async def say(request: Request, problem: Problem) -> JSONResponse:

@@ -24,8 +24,10 @@ def write_png(file: BinaryIO, size: tuple[int, int], strips: Iterable[np.ndarray
     for strip in strips:
         if packer is None:
             kind = PALETTE if palette is not None else RGB if strip.ndim == 3 else GREY
-            # Runs are all that masks are made of, and finding nothing else is quicker; photographs have more to find.
-            packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE if kind == PALETTE else zlib.Z_DEFAULT_STRATEGY)
+            # Runs are all that masks are made of: to find nothing else is quicker, and takes little memory that must be cleared first.
+            # Photographs have more to find.
+            memory, strategy = (4, zlib.Z_RLE) if kind == PALETTE else (9, zlib.Z_DEFAULT_STRATEGY)
+            packer = zlib.compressobj(1, zlib.DEFLATED, 15, memory, strategy)
             _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))
             if palette is not None:
                 _write_chunk(file, b"PLTE", np.array(palette, np.uint8).tobytes())

@@ -5,16 +5,16 @@ from typing import Literal
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.serving import DoorSettings
 
-class Settings(BaseSettings):
+
+class Settings(DoorSettings, BaseSettings):
     """Every variable has the name of its field in capitals, such as INFERENCE_PORT."""
 
     model_config = SettingsConfigDict(frozen=True)
 
     inference_host: str = "127.0.0.1"
     inference_port: int = 4343
-    allowed_origins: str = ""
-    """Origins whose pages may ask this service, between blanks; "*": all."""
     checkpoints: Path = Path(__file__).resolve().parent.parent / "checkpoints"
     memory_for_models: int = 4 * 2**30
     """Bytes that loaded models may take; the one that was used longest ago goes first."""

@@ -15,14 +15,15 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel
 
-from contracts.errors import Broken, Busy, Invalid, Late, NotFound, Problem, Taken, TooLarge, Unavailable
+from contracts.errors import Broken, Busy, Forbidden, Invalid, Late, NotFound, NoToken, Problem, Taken, TooLarge, Unavailable
 from contracts.model import Model
 
 T = TypeVar("T")
 Source = str | PathLike[str] | bytes
 """A picture: the path of its file, or the file's bytes."""
 Answer = Literal["mask", "overlay", "confidence", "segments", "coco", "shares"]
-PROBLEMS: dict[int, type[Problem]] = {kind.status: kind for kind in (Invalid, NotFound, Taken, TooLarge, Unavailable, Late, Broken)}
+KINDS = (Invalid, NoToken, Forbidden, NotFound, Taken, TooLarge, Unavailable, Late, Broken)
+PROBLEMS: dict[int, type[Problem]] = {kind.status: kind for kind in KINDS}
 
 
 class BatchState(BaseModel):

@@ -1,6 +1,7 @@
 """The two clients: the same questions, asked one after another or while a program does other things."""
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -41,13 +42,14 @@ LOOK = 0.5
 class Client:
     """Asks one inference API. Where that is busy, it asks again when it was told to, for up to `patience` seconds.
 
-    `timeout`: seconds without a byte, after which an answer is given up. Wishes are the parameters of /v1/models/{name}/predict:
+    `timeout`: seconds without a byte, after which an answer is given up. `token`: where the service asks for one; the variable
+    MASKWRIGHT_TOKEN where it is not given. Wishes are the parameters of /v1/models/{name}/predict:
     classes, min_confidence, min_area, simplify, short_side. Every method raises contracts.errors.Problem.
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:4343", timeout: float = 300, patience: float = 300) -> None:
+    def __init__(self, url: str = "http://127.0.0.1:4343", timeout: float = 300, patience: float = 300, token: str = "") -> None:
         self.url, self.patience = url, patience
-        self._http = httpx.Client(base_url=url, timeout=timeout)
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=_bearer(token))
 
     def __enter__(self) -> "Client":
         return self
@@ -131,10 +133,11 @@ class Client:
 class AsyncClient:
     """The same for an event loop: every method is awaited, as many at once as wanted."""
 
-    def __init__(self, url: str = "http://127.0.0.1:4343", timeout: float = 300, patience: float = 300) -> None:
+    def __init__(self, url: str = "http://127.0.0.1:4343", timeout: float = 300, patience: float = 300, token: str = "") -> None:
         self.url, self.patience = url, patience
         # As many at once as are asked: the service has the queue.
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, limits=httpx.Limits(max_connections=None))
+        limits = httpx.Limits(max_connections=None)
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits, headers=_bearer(token))
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -210,6 +213,11 @@ def _pause(problem: Problem, deadline: float) -> float:
     if isinstance(problem, Busy) and time.monotonic() + problem.seconds < deadline:
         return problem.seconds
     raise problem
+
+
+def _bearer(token: str) -> dict[str, str]:
+    found = token or os.environ.get("MASKWRIGHT_TOKEN", "")
+    return {"Authorization": f"Bearer {found}"} if found else {}
 
 
 def _heed(deadline: float, state: BatchState) -> None:

@@ -3,6 +3,7 @@
 #   .venv        the services, the command line and PyTorch        Python 3.10 to 3.13
 #   .venv-gluon  MXNet and GluonCV, whose pins conflict with those  Python 3.10 or 3.11
 #   .venv-trackers  TensorBoard and an MLflow server, for the tests alone
+#   .venv-ray    Ray, for the nodes of a cluster and for the tests  Python 3.10 to 3.13
 #
 # Settings: PYTHON (the interpreter of .venv), GLUON_PYTHON (of .venv-gluon), SKIP_GLUON=1, and pip's own, such as
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL (an index of PyTorch's CPU builds makes the download 10 times smaller), HTTPS_PROXY.
@@ -70,6 +71,13 @@ fill__venv_trackers() { "$1" -m pip install --quiet --disable-pip-version-check 
 # For the tests alone: the tools that trainings tell their figures to. Where they cannot be had, those tests skip and say it.
 install_trackers() {
   install_environment .venv-trackers "${PYTHON:-$(find_python 3.11 3.12 3.13 3.10 3)}" $REQUIREMENTS/trackers.txt
+}
+
+fill__venv_ray() { "$1" -m pip install --quiet --disable-pip-version-check -r $REQUIREMENTS/ray.txt; }
+
+# For a node of a cluster (run/cluster.sh). All nodes need one version of Python, to its second number, and of Ray.
+install_ray() {
+  install_environment .venv-ray "${PYTHON:-$(find_python 3.11 3.12 3.13 3.10 3)}" $REQUIREMENTS/ray.txt
 }
 
 install_all() {

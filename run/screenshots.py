@@ -1,4 +1,4 @@
-"""Screenshots of every page at 390, 1440 and 2560 pixels, light, and dark at 1440, into docs/pictures/pages/.
+"""Pictures of every page at 390, 1440 and 2560 pixels, light, and dark at 1440, in docs/pictures/pages/; docs/screens.md shows them.
 
 .venv/bin/python run/screenshots.py [--home FOLDER] [--only start try …]: over services of its own and the dummy dataset, on which it
 trains what the pages show. With --home the folder is kept, and what was trained in it before is shown again.
@@ -8,6 +8,7 @@ import argparse
 import io
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -20,42 +21,48 @@ from annotations.dummy import draw_dummy_dataset  # noqa: E402
 from tests.clicks import CHROMIUM, QUIET, services  # noqa: E402
 from tests.conftest import draw_dataset, wait_for  # noqa: E402
 
+OUT = ROOT / "docs" / "pictures" / "pages"
 WIDTHS = {390: 844, 1440: 900, 2560: 1200}
 PATIENCE = 1800.0
 TALLEST = 1500
 """Pixels of a page; what is below is cut off."""
 NETWORK = "dataset=dummy_dataset&network=pytorch/unet/resnet18"
-TWO = "/models/plates-unet/try?stem=plate_06&against=plates-common"
-ADDRESSES = {
-    "start": "/",
-    "datasets": "/datasets",
-    "dataset": "/datasets/dummy_dataset",
-    "dataset-faults": "/datasets/half_labelled",
-    "picture": "/datasets/dummy_dataset/pictures/plate_03",
-    "new-dataset": "/datasets/new",
-    "train": "/train?dataset=dummy_dataset",
-    "train-settings": "/train/settings?dataset=dummy_dataset",
-    "train-hyperparameters": f"/train/hyperparameters?{NETWORK}",
-    "train-review": f"/train/review?{NETWORK}",
-    "jobs": "/jobs",
-    "job": "/jobs/plates-unet",
-    "job-failed": "/jobs/broken",
-    "compare": "/compare?job=plates-unet&job=plates-common",
-    "models": "/models",
-    "model": "/models/plates-unet",
-    "try": "/models/plates-unet/try",
-    "try-two": TWO,
-    "machine": "/machine",
-    "self-test": "/machine/self-test/self-test-1",
-    "problem": "/models/nothing",
+SEEN = "(image) => image.checkVisibility() && image.getBoundingClientRect().top < innerHeight"
+PAGES = {
+    "empty": ("/", "Start, before there is anything"),
+    "start": ("/", "Start"),
+    "datasets": ("/datasets", "Datasets"),
+    "dataset": ("/datasets/dummy_dataset", "A dataset: pictures under their masks, classes, split"),
+    "dataset-faults": ("/datasets/half_labelled", "A dataset that cannot be learnt from, and what cures it"),
+    "picture": ("/datasets/dummy_dataset/pictures/plate_03", "A picture and its mask"),
+    "new-dataset": ("/datasets/new", "Bringing a dataset"),
+    "train": ("/train?dataset=dummy_dataset", "Train, step 1: dataset"),
+    "train-settings": ("/train/settings?dataset=dummy_dataset", "Train, step 2: settings"),
+    "train-hyperparameters": (f"/train/hyperparameters?{NETWORK}", "Train, step 3: hyper-parameters"),
+    "train-review": (f"/train/review?{NETWORK}", "Train, step 4: review"),
+    "jobs": ("/jobs", "Jobs"),
+    "job-learning": ("/jobs/plates-unet", "A job while it learns"),
+    "job": ("/jobs/plates-unet", "A job that has finished"),
+    "job-failed": ("/jobs/broken", "A job that failed"),
+    "compare": ("/compare?job=plates-unet&job=plates-common", "Two jobs compared"),
+    "models": ("/models", "Models"),
+    "model": ("/models/plates-unet", "A model"),
+    "try": ("/models/plates-unet/try", "Try it"),
+    "try-two": ("/models/plates-unet/try?stem=plate_06&against=plates-common", "Two models on a validation picture"),
+    "machine": ("/machine", "Machine"),
+    "self-test": ("/machine/self-test/self-test-1", "The self-test"),
+    "problem": ("/models/nothing", "An address that is not there"),
 }
+"""Of every picture: the page's path and a caption."""
+ONCE = ("empty", "job-learning")
+"""What is there for a while only, while the workplace is made."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures" / "pages")
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--epochs", type=int, default=6)
     wish = parser.parse_args()
     with tempfile.TemporaryDirectory() as aside, sync_playwright() as playwright:
@@ -64,13 +71,13 @@ def main() -> None:
         wish.out.mkdir(parents=True, exist_ok=True)
         if not (home / "datasets").exists():
             with services(home) as address:  # before there is anything
-                take(browser, address, wish.out, {"empty": "/"})
+                take(browser, address, wish.out, ["empty"])
             prepare(home)
         with services(home) as address:
-            train(address, home, wish.epochs)
-            chosen = {name: path for name, path in ADDRESSES.items() if not wish.only or name in wish.only}
-            take(browser, address, wish.out, chosen)
+            train(address, home, wish.epochs, lambda: take(browser, address, wish.out, ["job-learning"]))
+            take(browser, address, wish.out, [name for name in PAGES if name not in ONCE and (not wish.only or name in wish.only)])
         browser.close()
+    show(wish.out)
     total = sum(file.stat().st_size for file in wish.out.iterdir())
     print(f"{len(list(wish.out.iterdir()))} pictures, {total / 1e6:.1f} MB")
 
@@ -84,8 +91,8 @@ def prepare(home: Path) -> None:
         (faulty / "labels" / f"{stem}.png").unlink()
 
 
-def train(address: str, home: Path, epochs: int) -> None:
-    """What is not there yet: two models to compare, a job that fails, a self-test."""
+def train(address: str, home: Path, epochs: int, half_way: Callable[[], None]) -> None:
+    """What is not there yet: two models to compare, a job that fails, a self-test. `half_way` is called when one has learnt for a while."""
     plates = {"dataset": "dummy_dataset", "validation": "20", "seed": "0"}
     jobs = {
         "plates-unet": {**plates, "network": "pytorch/unet/resnet18", "set.epochs": str(epochs), "set.crops_per_picture": "3"},
@@ -95,6 +102,9 @@ def train(address: str, home: Path, epochs: int) -> None:
     for name, fields in jobs.items():
         if not (home / "checkpoints" / name).exists():
             post(address, "/train", {**fields, "name": name})
+            if name == "plates-unet":
+                wait_for(lambda: f"epoch {epochs // 2 + 1} of" in get(address, "/jobs/plates-unet"), PATIENCE)
+                half_way()
     for path in (home / "datasets" / "on_a_stick" / "images").iterdir():
         path.unlink()
     if not (home / "checkpoints" / "self-test-1").exists():
@@ -112,36 +122,53 @@ def post(address: str, path: str, fields: dict[str, str]) -> None:
     assert answer.status_code == 303, (path, answer.status_code, answer.text[-2000:])
 
 
-def take(browser: Browser, address: str, out: Path, pages: dict[str, str]) -> None:
+def take(browser: Browser, address: str, out: Path, names: list[str]) -> None:
     looks = [(width, "light") for width in WIDTHS] + [(1440, "dark")]
     for width, scheme in looks:
         context = browser.new_context(
-            base_url=address, viewport={"width": width, "height": WIDTHS[width]}, color_scheme=scheme, reduced_motion="reduce"
+            base_url=address,
+            viewport={"width": width, "height": WIDTHS[width]},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+            bypass_csp=True,  # what is waited for here is asked of the page by eval
         )
         page = context.new_page()
-        for name, path in pages.items():
-            page.goto(path)
+        for name in names:
+            page.goto(PAGES[name][0])
             settle(page)
             tall = page.evaluate("document.documentElement.scrollHeight")
             page.set_viewport_size({"width": width, "height": max(WIDTHS[width], min(tall, TALLEST))})  # what sticks stays at the end
-            page.wait_for_timeout(200)
+            page.wait_for_function(f"[...document.images].filter({SEEN}).every((image) => image.complete)")  # those that come late too
+            page.wait_for_timeout(300)
             suffix = f"{width}-dark" if scheme == "dark" else str(width)
-            keep(page.screenshot(), out / f"{name}-{suffix}.png")
+            keep(page.screenshot(), out / f"{name}-{suffix}.webp")
             page.set_viewport_size({"width": width, "height": WIDTHS[width]})
         context.close()
 
 
 def settle(page: Page) -> None:
-    """Pictures are there, curves are drawn."""
+    """Pictures are there, curves are drawn, and what a running job takes is told."""
     page.wait_for_function("[...document.images].every((image) => image.complete || image.loading === 'lazy')")
-    page.wait_for_timeout(500)
+    two_looks = page.locator("[data-live=cpu]").count() == 1  # what a running job takes is known after the second
+    page.wait_for_timeout(5000 if two_looks else 500)
 
 
 def keep(screenshot: bytes, file: Path) -> None:
-    """With as few colours as do: a page is mostly plain."""
     with Image.open(io.BytesIO(screenshot)) as opened:
-        picture = opened.convert("RGB")
-    picture.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, optimize=True)
+        opened.convert("RGB").save(file, quality=80, method=6)
+
+
+def show(out: Path) -> None:
+    """The page that shows the pictures: each at 1440 pixels, beside it links to the others."""
+    made = "Made by `run/screenshots.py` with the dummy dataset: light at 390, 1440 and 2560 pixels, dark at 1440."
+    words = ["# Every page in pictures", "", made, ""]
+    for name, (_, caption) in PAGES.items():
+        if (out / f"{name}-1440.webp").exists():
+            links = {"narrow": "390", "wide": "2560", "dark": "1440-dark"}
+            others = ", ".join(f"[{title}](pictures/pages/{name}-{suffix}.webp)" for title, suffix in links.items())
+            words += [f"## {caption}", "", f"![{caption}](pictures/pages/{name}-1440.webp)", "", f"The same {others}.", ""]
+    if out == OUT:
+        (ROOT / "docs" / "screens.md").write_text("\n".join(words[:-1]) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Lint, types, import rules and tests. Arguments go to pytest: ./run/tests.sh -k wizard
+# Lint, types, import rules and tests, in two processes. Arguments go to pytest: ./run/tests.sh -k wizard
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . run/install.sh
 install_all
 install_trackers
+install_ray
 if [ $# -eq 0 ]; then
   .venv/bin/ruff check .
   .venv/bin/mypy
   .venv/bin/lint-imports
 fi
-.venv/bin/python -m pytest "$@"
+if [ $# -eq 0 ]; then ./run/audit.sh || echo "The flaws above are known by now: raise these versions, or say in build/requirements/known_flaws.txt why not."; fi
+.venv/bin/python -m pytest -n 2 --dist loadgroup --durations 20 "$@"

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.conftest import ROOT, wait_for
+from tests.waits import ROOT, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = [
@@ -25,7 +25,12 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
 ]
+HEALTH = {"GUI_PORT": "/health", "SDK_PORT": "/v1/health", "INFERENCE_PORT": "/v1/health"}
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine (Debian: apt install chromium)")
+leaves_things_open = pytest.mark.filterwarnings("ignore::ResourceWarning")
+"""Playwright's driver and the services are processes; what they leave open is theirs."""
+in_a_browser = [needs_chromium, leaves_things_open]
+"""The marks of a module of tests that clicks."""
 
 
 @contextmanager
@@ -36,14 +41,14 @@ def services(home: Path, ports: dict[str, str] | None = None) -> Iterator[str]:
     up = subprocess.Popen([sys.executable, "-m", "cli", "up"], cwd=ROOT, env={**os.environ, **ports, **folders})
     url = f"http://127.0.0.1:{ports['GUI_PORT']}"
     try:
-        wait_for(lambda: up.poll() is not None or _answers(url), 60)
+        wait_for(lambda: up.poll() is not None or all(_answers(ports[name], path) for name, path in HEALTH.items()), 60)
         assert up.poll() is None, "the services did not start"
         yield url
     finally:
         up.send_signal(signal.SIGINT)
         up.wait(timeout=60)
     assert up.returncode == 0
-    assert not _answers(url)
+    assert not any(_answers(ports[name], path) for name, path in HEALTH.items())
 
 
 def free_ports() -> dict[str, str]:
@@ -57,9 +62,9 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(url: str) -> bool:
+def _answers(port: str, path: str) -> bool:
     try:
-        return httpx.get(url, timeout=5, trust_env=False).is_success
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5, trust_env=False).is_success
     except httpx.TransportError:
         return False
 
@@ -102,7 +107,7 @@ def choose_network(page: Page, network: str) -> None:
 
 def start(page: Page, dataset: str, network: str, name: str, **settings: object) -> None:
     """Click through the wizard from the start page to the job's page."""
-    page.goto("/")
+    page.goto("./")  # of the address, which may have a path
     page.get_by_role("link", name="Train a model").first.click()
     page.locator(f"input[name=dataset][value={dataset}]").check()
     press(page, "Next: Settings")

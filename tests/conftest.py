@@ -1,11 +1,11 @@
 """What the tests share: small datasets drawn on the spot, the real apps over a folder of their own, waits with a deadline."""
 
+import html
 import os
+import re
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import hypothesis
@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
+from playwright.sync_api import Browser, Page
 
 from docker_sdk_api import app as sdk
 from docker_sdk_api.settings import Settings as SdkSettings
@@ -22,25 +23,28 @@ from gui.backend import Backend
 from gui.settings import Settings as GuiSettings
 from inference_api import app as inference
 from inference_api.settings import Settings as InferenceSettings
+from tests import clicks
+from tests.waits import ROOT as ROOT
+from tests.waits import wait_for as wait_for
 
 # Machines stall: an example has the test's own deadline. CI looks at the same examples each time, everyone else at new ones.
 hypothesis.settings.register_profile("maskwright", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("maskwright")
 
-T = TypeVar("T")
-ROOT = Path(__file__).resolve().parent.parent
+SHARES_NOTHING = {"test_networks"}
+ENGINE = {"tests.engine", "tests.deployed"}
+
 CLASSES = '{"classes": 3, "classesname": ["background", "pad", "circle"]}'
 
 
-def wait_for(what: Callable[[], T], seconds: float = 60.0) -> T:
-    """The first true answer of `what`; a failure of the test after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        answer = what()
-        if answer:
-            return answer
-        time.sleep(0.05)
-    raise AssertionError(f"nothing came of {what} in {seconds} s")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In several processes (run/tests.sh) a file's tests stay together, for what they share; so do all that use the Docker engine, of
+    which there is one."""
+    for item in items:
+        if item.path.stem not in SHARES_NOTHING:
+            names = vars(item.getparent(pytest.Module).obj).values()
+            uses_engine = not ENGINE.isdisjoint(getattr(name, "__module__", None) for name in names)
+            item.add_marker(pytest.mark.xdist_group("engine" if uses_engine else item.path.stem))
 
 
 def draw_dataset(folder: Path, pictures: int = 6, size: tuple[int, int] = (64, 48)) -> Path:
@@ -71,7 +75,11 @@ def dataset(tmp_path: Path) -> Path:
 def settings(tmp_path: Path) -> SdkSettings:
     (tmp_path / "datasets").mkdir(exist_ok=True)
     return SdkSettings(
-        datasets=tmp_path / "datasets", checkpoints=tmp_path / "checkpoints", task_python=Path(sys.executable), launcher="process"
+        datasets=tmp_path / "datasets",
+        checkpoints=tmp_path / "checkpoints",
+        task_python=Path(sys.executable),
+        launcher="process",
+        parallel_jobs=8,  # on any machine, as most tests start what they look at
     )
 
 
@@ -103,12 +111,39 @@ def inference_api(inference_app: FastAPI) -> Iterator[TestClient]:
 @pytest.fixture
 def gui(api: TestClient, sdk_app: FastAPI, inference_app: FastAPI) -> Iterator[TestClient]:
     """The pages over the real two services, all in process."""
-
-    def client_of(app: FastAPI) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in-process")
-
     with TestClient(pages.create_app(GuiSettings(), Backend(client_of(sdk_app), client_of(inference_app)))) as client:
         yield client
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    """What asks an app in process."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in-process")
+
+
+def text_of(answer: httpx.Response) -> str:
+    """What a reader reads of a page: tags gone, entities turned back."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
+    """The pages' address, of services of their own over the folder `home`, which a module of tests fills."""
+    with clicks.services(home) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. Not for all modules together: while it runs there is an event loop in the tests' thread."""
+    with clicks.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A page that may load from nowhere but the product, and whose errors fail the test."""
+    with clicks.watched_page(browser, address) as page:
+        yield page
 
 
 def run_job(api: TestClient, seconds: float = 60.0, **wish: object) -> dict:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.clicks import chromium, needs_chromium, services
+from tests.clicks import in_a_browser, services
 from tests.conftest import draw_dataset, wait_for
 from tests.test_model_pages import packed
 
-pytestmark = [needs_chromium, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = in_a_browser
 MAJORITY = "dataset=plates&network=majority/majority/none"
 PAGES = (
     *("/", "/datasets", "/datasets/plates", "/datasets/faulty", "/datasets/plates/pictures/p0", "/datasets/new"),
@@ -39,9 +39,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def page(address: str) -> Iterator[Page]:
-    with chromium() as browser:
-        yield browser.new_page(base_url=address, reduced_motion="reduce")
+def page(browser: Browser, address: str) -> Page:
+    return browser.new_page(base_url=address, reduced_motion="reduce")
 
 
 def grave_findings(page: Page) -> list[str]:

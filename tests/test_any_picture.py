@@ -18,11 +18,11 @@ from PIL import Image
 
 from annotations import tiles, whole_picture
 from annotations.dataset import TURNS, as_rgb
-from annotations.whole_picture import resize_picture
+from annotations.whole_picture import IMAGENET, resize_picture
 from contracts.model import Geometry
 from inference_api import pictures
 from inference_api.png import write_png
-from inference_api.store import LoadedModel, load_model
+from inference_api.store import LoadedModel, Quick, load_model
 from tests.conftest import ROOT, wait_for
 from tests.served import serve_brightness, serve_graph, served
 
@@ -307,3 +307,11 @@ def test_an_upright_small_picture_is_the_picture_of_the_training():
     with Image.open(file) as opened:
         seen = pictures.decode(opened, "p", 480)
         assert (seen.pixels[0:40] == np.asarray(as_rgb(picture))).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (7, 1000, 3), (600, 700, 3)])
+def test_a_network_is_given_the_very_numbers_of_the_training(shape: tuple[int, int, int]):
+    """To the last bit, a picture's and a tile's: OpenCV makes them here, numpy there."""
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for seen in (pixels, pixels[:, : max(1, shape[1] // 2)]):
+        assert np.array_equal(Quick(IMAGENET.mean, IMAGENET.deviation).apply(seen), IMAGENET.apply(seen))

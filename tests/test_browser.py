@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -10,36 +9,19 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from annotations.dataset import read_mask
-from tests.clicks import chromium, needs_chromium, press, services, start, watched_page
+from tests.clicks import in_a_browser, press, start
 from tests.conftest import ROOT, draw_dataset, wait_for
 
-pytestmark = [
-    needs_chromium,
-    # Playwright's driver and the services are processes; what they leave open is theirs.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = in_a_browser
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     draw_dataset(home / "datasets" / "plates", pictures=8)
     draw_dataset(home / "datasets" / "broken")
     (home / "datasets" / "broken" / "labels" / "p1.png").unlink()
-    with services(home) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    with watched_page(browser, address) as page:
-        yield page
+    return home
 
 
 def test_clicking_through_the_wizard_to_an_overlay(page: Page, address: str, tmp_path: Path):

@@ -1,7 +1,6 @@
 """A person with pictures: headless Chromium brings a zip of labelme files, looks, cures a 255 and starts a training from it."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,11 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from annotations.dataset import read_mask
-from tests.clicks import choose_network, chromium, needs_chromium, press, services, watched_page
+from tests.clicks import choose_network, in_a_browser, press
 from tests.conftest import draw_dataset, wait_for
 from tests.test_dataset_pages import labelme_files, zipped
 
-pytestmark = [
-    needs_chromium,
-    # Playwright's driver and the services are processes; what they leave open is theirs.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = in_a_browser
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +21,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     draw_dataset(home / "datasets" / "plates", pictures=60)
     return home
-
-
-@pytest.fixture(scope="module")
-def address(home: Path) -> Iterator[str]:
-    with services(home) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    with watched_page(browser, address) as page:
-        yield page
 
 
 def choose(page: Page, files: dict[str, bytes]) -> None:
@@ -179,6 +156,7 @@ def test_the_gallery_filters_pages_and_opens_pictures(page: Page):
     expect(page.locator(".gallery a")).to_have_count(48)
     page.get_by_role("link", name="Later").click()
     expect(page.locator(".gallery a")).to_have_count(12)
+    expect(page.locator("[data-filters] [data-plain]")).to_be_hidden()  # the script is there: filters go by themselves
     page.locator("[data-filters] select[name=class]").select_option("2")
     page.wait_for_url("**class=2**")
     expect(page.locator(".gallery a")).to_have_count(30)

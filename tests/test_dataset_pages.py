@@ -5,13 +5,11 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -21,20 +19,7 @@ from gui import uploads
 from gui.app import create_app
 from gui.backend import Backend
 from gui.settings import Settings
-from tests.conftest import draw_dataset, wait_for
-
-
-@pytest.fixture
-def gui(api: TestClient, sdk_app: FastAPI, inference_app: FastAPI) -> Iterator[TestClient]:
-    def client_of(app: FastAPI) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in-process")
-
-    with TestClient(create_app(Settings(), Backend(client_of(sdk_app), client_of(inference_app)))) as client:
-        yield client
-
-
-def text_of(answer: httpx.Response) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
+from tests.conftest import draw_dataset, text_of, wait_for
 
 
 def labelme_files(pictures: int = 4, side: int = 60) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """The whole product in containers: built, started, asked for a training, asked for a mask, and ended."""
 
 import io
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from docker_sdk_api.gpus import BUILDS
-from docker_sdk_api.launchers.container import IMAGES
+from docker_sdk_api.launchers import Limits, Task
+from docker_sdk_api.launchers.container import IMAGES, ContainerLauncher
 from tests.clicks import chromium, needs_chromium, press, start, watched_page
 from tests.conftest import ROOT, wait_for
 from tests.deployed import BUILD_DEADLINE, DEADLINE, SMALL, Deployment, build, deployed, run
@@ -186,6 +188,65 @@ def test_the_services_hold_no_more_rights_than_they_need(running: Deployment) ->
             "0" * 16,
             "00000000000000c0",
         )
+
+
+ASK_THE_KERNEL = """
+import json, os, pathlib, sys
+status = dict(row.split(":\\t", 1) for row in pathlib.Path("/proc/self/status").read_text().splitlines())
+shared = os.statvfs("/dev/shm")
+def refused(path):
+    try:
+        open(path, "w")
+    except OSError:
+        return True
+def limit(new, old):
+    path = new if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else old
+    return pathlib.Path("/sys/fs/cgroup", path).read_text().split()
+print(json.dumps({
+    "capabilities": [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+    "no new privileges": status["NoNewPrivs"],
+    "first process": pathlib.Path("/proc/1/comm").read_text().strip(),
+    "shared memory": shared.f_frsize * shared.f_blocks,
+    "networks": os.listdir("/sys/class/net"),
+    "engine's socket": os.path.exists("/var/run/docker.sock"),
+    "may write": [path for path in sys.argv[1:] if not refused(path)],
+    "memory": limit("memory.max", "memory/memory.limit_in_bytes")[0],
+    "processor": limit("cpu.max", "cpu/cpu.cfs_quota_us")[0],
+    "processes": limit("pids.max", "pids/pids.max")[0],
+}))
+"""
+
+
+def test_what_a_job_may_do_asked_of_the_kernel_inside_its_container(tmp_path: Path) -> None:
+    job, pictures = tmp_path / "job", tmp_path / "pictures"
+    for folder in (job, pictures):
+        folder.mkdir()
+    with engine() as client:
+        launcher = ContainerLauncher(tmp_path, {"python": image(client)}, lambda: client)
+        ways = [str(folder / "new") for folder in (job, pictures, Path("/etc"))]
+        limits = Limits(memory_bytes=512 * MEGABYTE, cpus=1.5)
+        launcher.launch(Task("job", "python", ["-c", ASK_THE_KERNEL, *ways], job, read_only=[pictures], limits=limits))
+        try:
+            assert wait_for(lambda: not (pulse := launcher.poll("job")).alive and pulse).exit_code == 0, list(launcher.logs("job"))
+            (said,) = launcher.logs("job")
+        finally:
+            launcher.stop("job", grace=0)
+            launcher.remove("job")
+    found = json.loads(said)
+    if os.getuid() == 0:  # then the job is root in there too, without any of its rights
+        found["may write"] = [path for path in found["may write"] if not path.startswith("/etc")]
+    assert found == {
+        "capabilities": [0, 0, 0, 0, 0],
+        "no new privileges": "1",
+        "first process": "docker-init",
+        "shared memory": 2 * 2**30,
+        "networks": ["lo"],
+        "engine's socket": False,
+        "may write": ways[:1],
+        "memory": str(512 * MEGABYTE),
+        "processor": "150000",
+        "processes": "4096",
+    }
 
 
 @pytest.mark.timeout(BUILD_DEADLINE)

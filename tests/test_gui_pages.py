@@ -3,10 +3,8 @@
 import html
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -16,20 +14,9 @@ from gui import figures, forms
 from gui.app import create_app
 from gui.backend import Backend
 from gui.settings import Settings
-from tests.conftest import run_job, wait_for
+from tests.conftest import client_of, run_job, text_of, wait_for
 
 MAJORITY = "majority/majority/none"
-
-
-def client_of(app: FastAPI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in-process")
-
-
-@pytest.fixture
-def gui(api: TestClient, sdk_app: FastAPI, inference_app: FastAPI) -> Iterator[TestClient]:
-    backend = Backend(client_of(sdk_app), client_of(inference_app))
-    with TestClient(create_app(Settings(), backend)) as client:
-        yield client
 
 
 @pytest.fixture
@@ -37,11 +24,6 @@ def job(api: TestClient, dataset: Path) -> str:
     """A job that has finished and published its model."""
     assert run_job(api, name="common", dataset="plates")["status"]["state"] == "finished"
     return "common"
-
-
-def text_of(answer: httpx.Response) -> str:
-    """What a reader reads: tags gone, entities turned back."""
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).split())
 
 
 def picture(size: tuple[int, int] = (30, 20), kind: str = "PNG") -> bytes:

@@ -1,7 +1,7 @@
 """The page of a job in a real browser: it moves on by itself, says what went wrong, and comes back after the services did."""
 
 import json
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import httpx
@@ -9,14 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from contracts.job_folder import JobFolder
-from tests.clicks import chromium, free_ports, needs_chromium, press, services, watched_page
+from tests.clicks import free_ports, in_a_browser, press, services, watched_page
 from tests.conftest import draw_dataset, wait_for
 
-pytestmark = [
-    needs_chromium,
-    # Playwright's driver and the services are processes; what they leave open is theirs.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = in_a_browser
 MAJORITY = "majority/majority/none"
 LONG = 10_000
 
@@ -26,24 +22,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     draw_dataset(home / "datasets" / "plates", pictures=8)
     return home
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def address(home: Path) -> Iterator[str]:
-    with services(home) as address:
-        yield address
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    with watched_page(browser, address) as page:
-        yield page
 
 
 def train(address: str, name: str, epochs: int, dataset: str = "plates", **settings: object) -> None:
@@ -69,6 +47,7 @@ def test_the_page_follows_a_training_with_curves_pictures_and_log(page: Page, ad
     expect(page.get_by_text("everywhere so far")).to_be_visible()
     expect(page.locator("[data-live=memory]")).to_contain_text("memory")
     expect(page.locator("[data-log]")).to_contain_text("epoch 2 of 10000")
+    expect(page.locator("[data-size]")).not_to_have_text(re.compile(r"^0\s"))
     slider = page.locator(".epochs input")
     slider.evaluate("input => { input.value = 0; input.dispatchEvent(new Event('input')); }")
     expect(page.locator(".epochs output")).to_have_text("1")

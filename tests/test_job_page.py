@@ -4,7 +4,6 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -15,29 +14,21 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from annotations.colours import class_colours
+from contracts.answers import Gpu
 from contracts.events import EpochDone, Event, Failed, Finished, Progress, Stage, Started, fold
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import Confusion, Counts, EpochScores, Job, JobStatus
 from contracts.job_folder import JobFolder
 from docker_sdk_api.app import create_app as create_sdk_app
+from docker_sdk_api.gpus import Gpus
 from docker_sdk_api.logs import find_lines, part_after, part_before
 from docker_sdk_api.settings import Settings as SdkSettings
 from docker_sdk_api.standing import Standing
-from gui.app import create_app
-from gui.backend import Backend
-from gui.settings import Settings
 from gui.verdict import matrix_of, one_class_only
-from tests.conftest import run_job, wait_for
+from tests.conftest import run_job, text_of, wait_for
 from tests.test_docker_sdk_api import read_frames
-from tests.test_gui_pages import client_of, text_of
 
 CLASSES = ["background", "pad", "circle"]
-
-
-@pytest.fixture
-def gui(api: TestClient, sdk_app: FastAPI, inference_app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(), Backend(client_of(sdk_app), client_of(inference_app)))) as client:
-        yield client
 
 
 @pytest.fixture
@@ -278,6 +269,33 @@ def test_what_a_running_job_takes_of_the_machine_is_told_and_of_an_ended_one_not
     later = wait_for(lambda: (found := gui.get("/jobs/busy/usage").json())["cpu_seconds"] > first["cpu_seconds"] and found)
     assert later["cpu_seconds"] - first["cpu_seconds"] <= (later["at"] - first["at"] + 1) * later["cores"]
     api.post("/v1/jobs/busy/stop", json={"keep_best": False})
+
+
+def test_the_gpus_that_a_job_learns_on_are_told_with_how_busy_they_are(
+    api: TestClient, gui: TestClient, sdk_app: FastAPI, settings: SdkSettings, dataset: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = {"engine": "majority", "network": "majority", "backbone": "none", "hyperparameters": {"epochs": 10_000}}
+    api.post("/v1/jobs", json={**asked, "name": "busy", "dataset": "plates"})
+    assert wait_for(lambda: gui.get("/jobs/busy/usage").json())["gpus"] == []
+    folder = JobFolder(settings.checkpoints / "busy")
+    folder.write_job(folder.job().model_copy(update={"gpus": [1]}))
+    two = [Gpu(id=number, name="GPU", memory_total=80, memory_free=30, load=load) for number, load in enumerate((5, 75))]
+    monkeypatch.setattr(sdk_app.state.jobs.launcher, "gpus", lambda: Gpus(two))
+    (mine,) = gui.get("/jobs/busy/usage").json()["gpus"]
+    assert (mine["id"], mine["load"], mine["memory_total"] - mine["memory_free"]) == (1, 75, 50)
+    api.post("/v1/jobs/busy/stop", json={"keep_best": False})
+
+
+def test_a_finished_job_links_to_its_model_as_long_as_there_is_one(gui: TestClient, job: str):
+    assert 'href="/models/common/try"' in gui.get("/jobs/common").text
+    gui.post("/models/common/retire")
+    retired = gui.get("/jobs/common").text
+    assert "The retired model" in retired
+    assert 'href="/models/common/try"' not in retired
+    gui.post("/models/common/delete")
+    gone = gui.get("/jobs/common")
+    assert "Its model was deleted." in text_of(gone)
+    assert 'href="/models/common' not in gone.text
 
 
 def test_many_jobs_are_folded_once_and_not_at_each_look(api: TestClient, settings: SdkSettings, monkeypatch: pytest.MonkeyPatch):

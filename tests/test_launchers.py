@@ -1,4 +1,4 @@
-"""One suite for every launcher: what the rest of the product relies on holds for processes and containers alike."""
+"""One suite for every launcher: what the rest of the product relies on holds for processes, containers and a Ray cluster alike."""
 
 import json
 import os
@@ -21,6 +21,9 @@ from docker_sdk_api.launchers import Launcher, Limits, Pulse, Task
 from docker_sdk_api.launchers.container import ContainerLauncher, container_request, read_pulse, training_images
 from docker_sdk_api.launchers.host_paths import host_paths, read_mounts
 from docker_sdk_api.launchers.process import ProcessLauncher
+from docker_sdk_api.launchers.ray import RayLauncher
+from docker_sdk_api.launchers.ray_head import Head
+from tests.cluster import RAY_PYTHON, Cluster, cluster
 from tests.conftest import wait_for
 from tests.engine import engine, image
 
@@ -63,13 +66,24 @@ class Place:
         wait_for(lambda: "ready" in self.launcher.logs(task.job_id))
 
 
-@pytest.fixture(params=["process", "container"])
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Cluster]:
+    """A cluster of one node, with room for a task that ends beside one that begins."""
+    with cluster("127.0.0.2", cpus=4) as made:
+        yield made
+
+
+@pytest.fixture(params=["process", "container", "ray"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     checkpoints = tmp_path / "checkpoints"
     checkpoints.mkdir()
     with ExitStack() as stack:
         if request.param == "process":
             made = Place("process", lambda: ProcessLauncher(checkpoints, {"python": Path(sys.executable)}), checkpoints)
+        elif request.param == "ray":
+            head = Head(request.getfixturevalue("ray").address)
+            pythons = {"python": Path(sys.executable)}
+            made = Place("ray", lambda: RayLauncher(checkpoints, pythons, head, RAY_PYTHON), checkpoints)
         else:
             client = stack.enter_context(engine())
             images = {"python": image(client)}

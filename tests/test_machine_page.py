@@ -16,8 +16,7 @@ from docker_sdk_api.settings import Settings as SdkSettings
 from gui.app import create_app
 from gui.backend import Backend
 from gui.settings import Settings
-from tests.conftest import ROOT, wait_for
-from tests.test_gui_pages import client_of, text_of
+from tests.conftest import ROOT, client_of, text_of, wait_for
 
 SECONDS = 120
 

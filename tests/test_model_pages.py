@@ -11,9 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from docker_sdk_api.settings import Settings
-from tests.conftest import run_job, wait_for
+from tests.conftest import run_job, text_of, wait_for
 from tests.served import serve_brightness
-from tests.test_gui_pages import picture, text_of
+from tests.test_gui_pages import picture
 
 
 @pytest.fixture

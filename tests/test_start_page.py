@@ -4,8 +4,7 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from tests.conftest import draw_dataset, run_job, wait_for
-from tests.test_gui_pages import text_of
+from tests.conftest import draw_dataset, run_job, text_of, wait_for
 from tests.test_model_pages import bring
 
 MAJORITY = {"engine": "majority", "network": "majority", "backbone": "none", "dataset": "plates"}

@@ -13,6 +13,7 @@ import docker
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from contracts.durable import damage
 from contracts.job_folder import JobFolder
@@ -213,11 +214,11 @@ def test_a_job_that_was_written_down_and_never_launched_is_shown_and_goes_on(api
 
 @pytest.fixture
 def contained(settings: Settings, dataset: Path) -> Iterator[tuple[TestClient, "docker.DockerClient"]]:
-    """The service with a real engine, whose trainings may take 24 MB."""
+    """The service with a real engine, whose trainings may take 300 MB: counting the pixels of a vast picture leaps over that."""
     with engine() as client:
         if not any(f"{IMAGE}:latest" in found.tags for found in client.images.list()):
             pytest.skip(f"the image {IMAGE} is not built: docker-compose -f build/build_cpu.yml build")
-        chosen = settings.model_copy(update={"launcher": "container", "job_memory": 24_000_000})
+        chosen = settings.model_copy(update={"launcher": "container", "job_memory": 300_000_000})
         with TestClient(create_app(chosen)) as api:
             yield api, client
         for left in client.containers.list(all=True, filters={"label": f"maskwright.checkpoints={settings.checkpoints.resolve()}"}):
@@ -229,6 +230,9 @@ def test_a_container_that_may_take_too_little_memory_is_said_to_have_run_out_of_
     contained: tuple[TestClient, "docker.DockerClient"], dataset: Path
 ):
     api, _ = contained
+    wide = (9000, 9000)
+    Image.new("RGB", wide).save(dataset / "images" / "wide.jpg")
+    Image.new("L", wide, 1).save(dataset / "labels" / "wide.png")
     start(api, dataset)
     seen = wait_for(lambda: (found := status(api))["state"] == "failed" and found, 120)
     assert seen["cause"] == "The training ran out of memory and was ended."

@@ -19,9 +19,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from gui.trying import in_common, shown_doubt
-from tests.clicks import chromium, needs_chromium, services, watched_page
-from tests.conftest import draw_dataset, run_job
-from tests.test_gui_pages import text_of
+from tests.clicks import leaves_things_open, needs_chromium, services
+from tests.conftest import draw_dataset, run_job, text_of
 from tests.test_model_pages import bring, packed
 
 
@@ -143,17 +142,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def page(address: str) -> Iterator[Page]:
-    with chromium() as browser, watched_page(browser, address) as page:
-        yield page
-
-
-in_a_browser = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
 @needs_chromium
-@in_a_browser
+@leaves_things_open
 def test_pictures_are_looked_at_one_by_one_and_chosen_from_a_strip(page: Page):
     page.goto("/models/bright/try")
     pictures = {"a.png": black_and_white(), "b.png": grey(255)}
@@ -188,7 +178,7 @@ def test_pictures_are_looked_at_one_by_one_and_chosen_from_a_strip(page: Page):
 
 
 @needs_chromium
-@in_a_browser
+@leaves_things_open
 def test_a_second_model_is_put_beside_the_first_by_choosing_it(page: Page):
     page.goto("/models/bright/try")
     page.get_by_label("Beside it").select_option("second")

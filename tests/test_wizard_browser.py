@@ -2,21 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from contracts.job_folder import JobFolder
-from tests.clicks import choose_network, chromium, needs_chromium, press, services, watched_page
+from tests.clicks import choose_network, in_a_browser, press
 from tests.conftest import draw_dataset, wait_for
 
-pytestmark = [
-    needs_chromium,
-    # Playwright's driver and the services are processes; what they leave open is theirs.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = in_a_browser
 UNET, MAJORITY = "pytorch/unet/resnet18", "majority/majority/none"
 
 
@@ -25,25 +20,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     draw_dataset(home / "datasets" / "plates", pictures=10)
     draw_dataset(home / "datasets" / "two", pictures=2)
+    (draw_dataset(home / "datasets" / "faulty") / "labels" / "p1.png").unlink()
     return home
-
-
-@pytest.fixture(scope="module")
-def address(home: Path) -> Iterator[str]:
-    with services(home) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    with watched_page(browser, address) as page:
-        yield page
 
 
 def meaning(page: Page) -> Locator:
@@ -66,6 +44,28 @@ def test_the_right_side_follows_the_share_the_seed_and_the_dataset(page: Page):
     expect(page.get_by_label("Kept aside")).not_to_have_attribute("aria-invalid", "true")
     page.locator("input[name=dataset][value=two]").check()
     expect(meaning(page)).to_contain_text("No picture that teaches shows")
+
+
+def test_there_is_no_way_on_while_a_faulty_dataset_is_chosen(page: Page):
+    on = page.get_by_role("button", name="Next: Settings")
+    page.goto("/train?dataset=faulty")
+    expect(on).to_be_disabled()
+    page.locator("input[name=dataset][value=plates]").check()
+    expect(on).to_be_enabled()
+    page.locator("input[name=dataset][value=faulty]").check()
+    expect(meaning(page)).to_contain_text("Pictures without a mask")
+    expect(on).to_be_disabled()
+
+
+def test_the_networks_are_sorted_where_they_stand(page: Page):
+    at(page, "settings")
+    page.get_by_label("sorted by").focus()
+    page.get_by_label("sorted by").select_option("size")
+    expect(page.locator("#networks details.group > summary").first).to_contain_text("All")
+    expect(page.get_by_label("sorted by")).to_be_focused()
+    expect(page.locator(f"input[value='{UNET}']")).to_be_checked()
+    page.get_by_label("sorted by").select_option("")
+    expect(page.locator("#networks summary").first).to_contain_text("Recommended for other cases")
 
 
 def test_a_name_is_checked_as_it_is_typed(page: Page):
@@ -138,7 +138,9 @@ def test_without_javascript_the_wizard_leads_through_every_choice_to_a_started_j
     context = browser.new_context(base_url=address, java_script_enabled=False)
     page = context.new_page()
     page.set_default_timeout(20_000)
-    page.goto("/train")
+    page.goto("/train?dataset=faulty")
+    press(page, "Next: Settings")  # not shut: the server says why it leads nowhere
+    expect(page.get_by_text("Choose a dataset that can be trained on.")).to_be_visible()
     page.locator("input[name=dataset][value=two]").check()
     press(page, "Show what it holds")
     expect(meaning(page)).to_contain_text("No picture that teaches shows")

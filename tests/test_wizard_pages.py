@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import os
 import re
 import shlex
@@ -69,6 +70,18 @@ def test_every_network_is_offered_once_the_recommended_one_first_with_its_reason
 def test_the_group_that_holds_the_chosen_network_is_open(pages: TestClient):
     page = pages.get("/train/settings", params={"dataset": "plates", "network": MAJORITY}).text
     assert re.findall(r"<details[^>]* open><summary>([^<]+) <", page) == ["To compare with"]
+
+
+def test_the_table_of_networks_can_be_sorted_by_what_they_cost(pages: TestClient):
+    size = {row.key: row.parameters or math.inf for row in CATALOGUE}
+    page = pages.get("/train/settings", params={"dataset": "plates", "order": "size"}).text
+    offered = re.findall(r'name="network" value="([^"]+)"', page)
+    assert sorted(offered) == sorted(size), "each once, as before"
+    for engine in ("pytorch", "gluon"):
+        sizes = [size[key] for key in offered[1:] if key.startswith(engine)]
+        assert len(sizes) > 5
+        assert sizes == sorted(sizes)
+    assert '<option value="size" selected>' in page
 
 
 def test_a_network_whose_engine_is_missing_is_greyed_with_the_reason(settings: SdkSettings, pages: TestClient, sdk_app: FastAPI):

@@ -20,13 +20,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from annotations.dataset import open_dataset
-from annotations.doctor.check import check_dataset
+from annotations.doctor.check import Report, check_dataset
+from contracts.doors import Doors
 from contracts.errors import Invalid, Problem, Taken, Unavailable
 from contracts.events import Stage, Stopped
 from contracts.job import Job
 from contracts.job_folder import JobFolder
 from contracts.original import CPU, Config, DatasetInfo, Wish, envelope, job_of, read_body
-from contracts.origins import AllowedOrigins
+from contracts.serving import DoorSettings
 from training_api.__main__ import say_what_fails, say_what_kills
 from training_api.figures import Events
 
@@ -49,15 +50,18 @@ class Waiting:
         self.training: subprocess.Popen[bytes] | None = None
         self._telling = threading.Lock()
 
-    def understand(self, wish: Wish) -> Job:
-        """The job that a client asks for, its dataset found sound. Raises Problem with what is wrong in it."""
+    def understand(self, wish: Wish) -> tuple[Job, Report]:
+        """The job that a client asks for, and its dataset found sound. Raises Problem with what is wrong in it."""
         job = job_of(wish, self.job, self.checkpoints, self.classifiers)
         _agree(wish.dataset_info, open_dataset(job.dataset_folder).classes)
-        check_dataset(job.dataset_folder).refuse_errors()
-        return job
+        report = check_dataset(job.dataset_folder)
+        report.refuse_errors()
+        return job, report
 
-    def split(self, job: Job) -> str:
-        split = check_dataset(job.dataset_folder).split_for(job.validation_share, job.seed)
+    def split(self, wish: Wish) -> str:
+        """How the dataset of what a client asks for would be split, as a sentence."""
+        job, report = self.understand(wish)
+        split = report.split_for(job.validation_share, job.seed)
         return f"{len(split.training)} pictures teach, {len(split.validation)} score."
 
     def train(self, wish: Wish) -> str:
@@ -65,7 +69,7 @@ class Waiting:
         with self._telling:
             if self.training is not None:
                 raise Taken(f"The job “{self.job.name}” has been told what to train already.", "Start another job.")
-            job = self.understand(wish)
+            job, _ = self.understand(wish)
             self.folder.write_job(job)
             self.training = subprocess.Popen([sys.executable, "-m", "training_api", str(self.folder.path)])
         return f"The training has begun: {job.network} on {job.backbone}. The model will be called {job.name}."
@@ -97,7 +101,8 @@ def _agree(info: DatasetInfo, classes: list[str]) -> None:
 
 def create_app(waiting: Waiting) -> FastAPI:
     app = FastAPI(title="Maskwright: a job that waits for its client", docs_url=None, redoc_url=None)  # their scripts are elsewhere
-    app.add_middleware(AllowedOrigins, origins=os.environ.get("ALLOWED_ORIGINS", ""))
+    names = {"allowed_origins": os.environ.get("ALLOWED_ORIGINS", ""), "hosts": os.environ.get("HOSTS", "")}
+    app.add_middleware(Doors, settings=DoorSettings(**names))  # without a token: it listens to this machine alone
 
     def route(method: str, path: str) -> Callable[[Route], Route]:
         def add(function: Route) -> Route:
@@ -121,7 +126,7 @@ def create_app(waiting: Waiting) -> FastAPI:
     async def prepare(request: Request) -> dict[str, Any]:
         """Whether this can be trained, and how the dataset would be split."""
         wish = read_body(Wish, await request.body())
-        return envelope(await run_in_threadpool(lambda: waiting.split(waiting.understand(wish))))
+        return envelope(await run_in_threadpool(lambda: waiting.split(wish)))
 
     @route("POST", "/training")
     async def train(request: Request) -> dict[str, Any]:

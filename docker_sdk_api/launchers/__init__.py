@@ -22,7 +22,8 @@ class Task:
 
     The task sees `folder` and every folder of `writable` (to write) and of `read_only` under the very paths given here, whatever
     launches it. `network`: it may reach other machines. `port`: where on this machine, and from it alone, the task is asked over
-    HTTP; the variable LISTEN tells it the address and port to listen on.
+    HTTP; the variable LISTEN tells it the address and port to listen on. `nodes`: so many machines run it together, each with as many
+    GPUs; only a launcher that has several does that.
     """
 
     job_id: str
@@ -33,6 +34,7 @@ class Task:
     writable: list[Path] = field(default_factory=list)
     network: bool = False
     port: int | None = None
+    nodes: int = 1
     gpus: list[int] = field(default_factory=list)
     limits: Limits = Limits()
     environment: dict[str, str] = field(default_factory=dict)
@@ -40,11 +42,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Pulse:
-    """Whether a task lives and how it ended. An `exit_code` of None when not alive: nobody knows, never success."""
+    """Whether a task lives and how it ended. An `exit_code` of None when not alive: nobody knows, never success.
+
+    `note`: what only the launcher knows, in words: for what a task waits, or why it is gone. `waits`: it lives and does not run yet.
+    `lost`: it ended through no fault of its own, and may go on somewhere else.
+    """
 
     alive: bool
     exit_code: int | None = None
     out_of_memory: bool = False
+    note: str = ""
+    waits: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True)

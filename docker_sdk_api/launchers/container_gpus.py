@@ -12,6 +12,7 @@ from docker.errors import APIError, ContainerError
 from docker_sdk_api.gpus import Gpus, read_gpus, read_printed
 from docker_sdk_api.launchers.host_paths import own_container
 
+SECONDS_TO_LOOK = 60
 SECONDS_KEPT = 20.0
 """How old what is known of the GPUs may be: a container for each look at a page would be a waste."""
 NO_TOOLKIT = (
@@ -21,7 +22,7 @@ NO_TOOLKIT = (
 
 
 def gpu_request(image: str) -> dict[str, Any]:
-    """What the engine is asked for: the keyword arguments of docker's `containers.run`. It may look at all GPUs, and at nothing else."""
+    """What the engine is asked for: the keyword arguments of docker's `containers.create`. It may look at all GPUs, and at nothing else."""
     return {
         "image": image,
         "entrypoint": ["python", "-m", "docker_sdk_api.gpus"],
@@ -31,7 +32,6 @@ def gpu_request(image: str) -> dict[str, Any]:
         "user": "65534:65534",
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
-        "remove": True,
     }
 
 
@@ -59,10 +59,27 @@ def ask_gpus(client: "docker.DockerClient") -> Gpus:
     if here is None:
         return read_gpus()
     try:
-        printed = client.containers.run(**gpu_request(here.image.id))
+        printed = printed_by(client, gpu_request(here.image.id))
     except (APIError, ContainerError) as error:
         return Gpus([], _said(str(getattr(error, "explanation", None) or error)))
     return read_printed(printed.decode())
+
+
+def printed_by(client: "docker.DockerClient", request: dict[str, Any]) -> bytes:
+    """What a container prints that ends by itself and is then removed, also where the engine refuses to start it.
+
+    Raises APIError, or ContainerError where its exit code is not 0.
+    """
+    container = client.containers.create(**request)
+    try:
+        container.start()
+        code = container.wait(timeout=SECONDS_TO_LOOK)["StatusCode"]
+        if code:
+            raise ContainerError(container, code, request["entrypoint"], request["image"], container.logs(stdout=False, stderr=True))
+        printed: bytes = container.logs(stdout=True, stderr=False)
+        return printed
+    finally:
+        container.remove(force=True)
 
 
 def _said(refusal: str) -> str:

@@ -119,10 +119,10 @@ def events(request: Request, name: str, last_event_id: Annotated[int, Header(ge=
     return StreamingResponse(frames, media_type="text/event-stream", headers=STREAM)
 
 
-@routes.get("/{name}/log", response_class=PlainTextResponse)
-def log(request: Request, name: str, lines: Annotated[int, Query(alias="tail", ge=0, le=10_000)] = 200) -> str:
+@routes.get("/{name}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def log(request: Request, name: str, lines: Annotated[int, Query(alias="tail", ge=0, le=10_000)] = 200) -> PlainTextResponse:
     """The last lines of what the training printed."""
-    return tail(_jobs(request).folder(name).log_file, lines)
+    return PlainTextResponse(tail(_jobs(request).folder(name).log_file, lines))
 
 
 @routes.get("/{name}/log/file", response_class=FileResponse)
@@ -170,12 +170,14 @@ def log_stream(
 
 @routes.get("/{name}/usage")
 def usage(request: Request, name: str) -> dict[str, Any] | None:
-    """What a running job takes: processor seconds so far and bytes of memory, beside the cores and the memory that there are.
+    """What a running job takes: processor seconds so far and bytes of memory, beside the cores and the memory that there are; and how
+    busy and how full its GPUs are, whoever else uses them.
 
     null where it does not run. What it takes of the processors is the quotient of two looks.
     """
-    taken = _jobs(request).usage(name)
-    return None if taken is None else {**asdict(taken), "at": time.time(), **describe_room()}
+    jobs = _jobs(request)
+    taken = jobs.usage(name)
+    return None if taken is None else {**asdict(taken), "at": time.time(), **describe_room(), "gpus": jobs.gpus(name)}
 
 
 @routes.get("/{name}/confusion")

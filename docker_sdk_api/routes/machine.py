@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from contracts.answers import Machine, Step
 from contracts.hyperparameters import describe_hyperparameters, read_hyperparameters
 from contracts.job import JobView
 from contracts.networks import CATALOGUE
+from docker_sdk_api.diagnostics import bundle_name, write_bundle
 from docker_sdk_api.machine import describe_machine, list_engines
 from docker_sdk_api.self_test import start_self_test, steps_of
 
@@ -49,6 +50,13 @@ class SelfTest(BaseModel):
     """`engine`: empty for the first one that can run here."""
 
     engine: str = ""
+
+
+@routes.get("/diagnostics", response_class=Response, responses={200: {"content": {"application/zip": {}}}})
+def diagnostics(request: Request) -> Response:
+    """A zip for a report of a fault: machine, versions, settings, the last jobs' events and logs; no pictures, no secrets."""
+    headers = {"Content-Disposition": f'attachment; filename="{bundle_name()}"'}
+    return Response(write_bundle(request.app.state.jobs), media_type="application/zip", headers=headers)
 
 
 @routes.post("/self-test", status_code=201)

@@ -1,15 +1,18 @@
 // Blocks marked data-copy get a button that copies their text, also where the page is not served over https.
 
-for (const block of document.querySelectorAll("[data-copy]:not(:has(button))")) {
-  const text = block.textContent;
-  const button = Object.assign(document.createElement("button"), { type: "button", className: "button copy", textContent: "Copy" });
-  button.addEventListener("click", async () => {
-    if (navigator.clipboard) await navigator.clipboard.writeText(text);
-    else selected(text);
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = "Copy"), 1500);
-  });
-  block.append(button);
+/** Called again where blocks have come anew. */
+export function offerCopies() {
+  for (const block of document.querySelectorAll("[data-copy]:not(:has(button))")) {
+    const text = block.textContent;
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "button copy", textContent: "Copy" });
+    button.addEventListener("click", async () => {
+      if (navigator.clipboard) await navigator.clipboard.writeText(text);
+      else selected(text);
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 1500);
+    });
+    block.append(button);
+  }
 }
 
 /** Browsers offer their clipboard to pages of https and of this machine alone; a selection can be copied everywhere. */
@@ -20,3 +23,5 @@ function selected(text) {
   document.execCommand("copy");
   field.remove();
 }
+
+offerCopies();

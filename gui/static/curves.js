@@ -93,7 +93,7 @@ export class Curves {
   draw() {
     const { figure, place } = this;
     this.width = place.clientWidth;
-    const right = this.width < 480 ? 84 : PAD.right;
+    const right = this.width < 480 ? 84 : this.width > 900 ? 168 : PAD.right;
     this.frame = { left: PAD.left, right: Math.max(PAD.left + 40, this.width - right) };
     this.low = this.part?.[0] ?? figure.reach[0];
     this.high = this.part?.[1] ?? figure.reach[1];

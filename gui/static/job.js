@@ -161,6 +161,7 @@ async function load() {
         const cores = looked ? Math.max(0, (now.cpu_seconds - looked.cpu_seconds) / (now.at - looked.at)) : null;
         meter("cpu", cores === null ? "…" : `${cores.toFixed(1)} of ${now.cores} cores`, (cores ?? 0) / now.cores);
         meter("memory", `${size(now.memory_bytes)} of ${size(now.memory_total)} memory`, now.memory_bytes / now.memory_total);
+        gpus(now.gpus);
         looked = now;
       }
     } catch {
@@ -168,6 +169,24 @@ async function load() {
     }
   }
   setTimeout(load, LOAD_EVERY);
+}
+
+/** How busy and how full its GPUs are; some do not tell the first. */
+function gpus(rows) {
+  const place = document.querySelector("[data-gpus]");
+  for (const name of rows.map((gpu) => `gpu-${gpu.id}`)) {
+    if (live(name)) continue;
+    const row = Object.assign(document.createElement("span"), { className: "load" });
+    row.append(document.createElement("span"), Object.assign(document.createElement("span"), { className: "meter" }));
+    row.firstChild.dataset.live = name;
+    row.lastChild.append(document.createElement("span"));
+    row.lastChild.firstChild.dataset.meter = name;
+    place.append(row);
+  }
+  for (const { id, load, memory_total, memory_free } of rows) {
+    const taken = `${size(memory_total - memory_free)} of ${size(memory_total)}`;
+    meter(`gpu-${id}`, `GPU ${id}: ${load === null ? "" : `${load} % busy, `}${taken}`, load === null ? 1 - memory_free / memory_total : load / 100);
+  }
 }
 
 function meter(name, text, share) {

@@ -1,4 +1,5 @@
 // The log, however long: its end as the page came, new lines as they are printed, earlier ones by pages, and the whole searched by the server.
+import { size } from "./figures.js";
 
 const pane = document.querySelector("[data-log]");
 const list = pane.querySelector("code");
@@ -41,6 +42,7 @@ function add(line) {
 function join() {
   const fresh = waiting;
   waiting = [];
+  tool("size").textContent = size(after);
   if (away) return;
   lines.push(...fresh);
   if (!follow.checked && lines.length > MOST) return rest(); // a reader who has stopped to read keeps what is there

@@ -13,7 +13,8 @@ export async function swap(url, ids, init) {
 }
 
 const summary = (details) => details.querySelector("summary")?.textContent.trim();
-const same = (element) => (other) => other.matches(element.localName) && other.textContent.trim() === element.textContent.trim();
+const known = (element) => (element.localName === "select" ? element.name : `${element.name}=${element.value}=${element.textContent.trim()}`);
+const same = (element) => (other) => other.matches(element.localName) && known(other) === known(element);
 
 /** What a person has opened stays open, what was chosen stays chosen, the keyboard stays where it was, and nothing is taken from under a pressed pointer. */
 async function replace(shown, fresh) {
@@ -26,7 +27,7 @@ async function replace(shown, fresh) {
   }
   const held = shown.contains(document.activeElement) ? document.activeElement : null;
   shown.replaceWith(fresh);
-  if (held) [...fresh.querySelectorAll("a, button, summary, input")].find(same(held))?.focus({ preventScroll: true });
+  if (held) [...fresh.querySelectorAll("a, button, summary, input, select")].find(same(held))?.focus({ preventScroll: true });
 }
 
 function again(id) {

@@ -1,4 +1,5 @@
 // The wizard follows each choice: the step's own address is read again with what is typed, and what it says now takes its place.
+import { offerCopies } from "./copy.js";
 import { swap } from "./refresh.js";
 
 const form = document.querySelector("form.choice");
@@ -11,7 +12,7 @@ let changed = new Set();
 const words = () => new URLSearchParams(new FormData(form)).toString();
 
 /** Sections that hold fields of their own are read again only where another field decides over them: nobody loses a field while typing. */
-const DECIDES = { dataset: ["split"], network: ["weights", "where"], gpus: ["networks", "where"] };
+const DECIDES = { dataset: ["split"], network: ["weights", "where"], order: ["networks"], gpus: ["networks", "where"] };
 
 function follow(event) {
   clearTimeout(waiting);
@@ -27,6 +28,7 @@ function follow(event) {
     const there = new Set(["meaning", ...sections, ...sayings].filter((id) => document.getElementById(id)));
     await swap(url, [...there], { signal: running.signal }).catch(() => undefined);
     mark();
+    block();
     offerCopies();
   }, 250);
 }
@@ -43,26 +45,18 @@ function mark() {
   }
 }
 
-function offerCopies() {
-  for (const block of document.querySelectorAll("[data-copy]:not(:has(button))")) {
-    const text = block.textContent;
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "button copy", textContent: "Copy" });
-    button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-      setTimeout(() => (button.textContent = "Copy"), 1500);
-    });
-    if (navigator.clipboard) block.append(button);
-  }
+/** A choice that cannot be gone on with shuts the way on; without this script the server says so once it is pressed. */
+function block() {
+  for (const button of document.querySelectorAll("[data-blocked]")) button.disabled = true;
 }
 
 /** Whether a field holds something else than what the page came with: typed before this script ran, or brought back by the browser. */
 function differs(field) {
   if (field.type === "radio" || field.type === "checkbox") return field.checked !== field.defaultChecked;
-  if (field.localName === "select") return [...field.options].some((option) => option.selected !== option.defaultSelected);
+  if (field.localName === "select") return field.value !== ([...field.options].find((option) => option.defaultSelected) ?? field.options[0])?.value;
   return field.type !== "hidden" && "defaultValue" in field && field.value !== field.defaultValue;
 }
 
 form.addEventListener("input", follow);
 window.addEventListener("pageshow", () => [...form.elements].filter(differs).forEach((field) => follow({ target: field })));
-offerCopies();
+block();

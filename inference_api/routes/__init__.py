@@ -3,20 +3,10 @@
 from typing import Any
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, Field
 
+from contracts.refusals import Refusal
 from inference_api.store import Store
 from inference_api.turns import take_turn
-
-
-class Refusal(BaseModel):
-    """Every answer with a status of 400 and more: what went wrong, and what to do about it."""
-
-    error: str = Field(examples=["Invalid"])
-    cause: str = Field(examples=["photo.jpg cannot be read as a picture (image file is truncated)."])
-    cure: str = Field(examples=["Send a JPEG, PNG, WebP, BMP, TIFF or GIF file; if it is one, save it anew."])
-    detail: str = Field(description="Both sentences.")
-
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "What was sent cannot be read, or a parameter is not one that there is."},
@@ -25,7 +15,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     429: {"model": Refusal, "description": "Too many wait already; Retry-After says for how many seconds."},
     503: {"model": Refusal, "description": "Not at the moment; the cure says when."},
     504: {"model": Refusal, "description": "Not before the deadline: the service's, or the header Prefer: wait=SECONDS."},
-    "4XX": {"model": Refusal, "description": "Everything else that is wrong with a request."},
 }
 
 

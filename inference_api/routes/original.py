@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from pydantic import BaseModel
 
 from annotations.colours import voc_palette
 from contracts.errors import NotFound, Problem
@@ -21,7 +22,20 @@ from inference_api.routes import TURN, store_of
 from inference_api.routes.predict import look, one_at_a_time, respond
 from inference_api.store import LoadedModel
 
-routes = APIRouter(tags=["the original's"])
+
+class Envelope(BaseModel):
+    """The form of the original's answers, refusals too."""
+
+    success: bool
+    data: Any = None
+    error: str
+
+
+ENVELOPES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Envelope, "description": "What was asked cannot be done; `error` says why, and what can."},
+    "5XX": {"model": Envelope, "description": "It cannot be done now; `error` says why."},
+}
+routes = APIRouter(tags=["the original's"], responses=ENVELOPES)
 ROOTS = ("/load", "/detect", "/get_labels", "/models")
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "maskwright:models")
 Picture = Annotated[UploadFile, File(description="A picture.")]

@@ -1,0 +1,250 @@
+"""The door of every service (ASGI): which host may be asked for, whose page may ask, who may come in and how far; and what is written down.
+
+The inside has one rule for what is needed (`needed`), by method and path, for all three services: nothing is open that it does not name.
+"""
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from contracts.errors import Forbidden, Misdirected, NotFound, NoToken, Problem
+from contracts.origins import AllowedOrigins, App, Message, Receive, Send
+from contracts.serving import DoorSettings
+from contracts.tokens import ANYONE, OWNER, Scope, Tokens, Who, is_same, open_session
+
+Find = Callable[[str], Awaitable[Who | None]]
+Refuse = Callable[[Message, Problem], App]
+Record = dict[str, Any]
+COOKIE = "maskwright"
+FOR = b"x-on-behalf-of"
+"""The pages ask with the TOKEN, and say with this header for which named token's owner: no more is then allowed than to that one."""
+READS = ("GET", "HEAD", "OPTIONS")
+LOG = logging.getLogger("maskwright.requests")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+POLICY = "default-src 'none'; frame-ancestors 'none'"
+HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"same-origin",
+    b"x-frame-options": b"DENY",
+}
+LONGEST = 255
+"""Bytes of a name in an address: no file system takes longer ones."""
+DOCS = "/docs", "/redoc"
+DOCS_POLICY = (
+    b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    b"worker-src blob:; frame-ancestors 'none'"
+)
+"""Of the pages that FastAPI makes of the routes: their script stands in the page. Nothing that a user wrote is on them."""
+
+RULES: tuple[tuple[str, str, Scope | None], ...] = (
+    ("GET HEAD", r"/(v1/)?health", None),  # Docker's health checks; they say nothing but that the service runs
+    ("GET HEAD POST", r"/login|/logout", None),
+    ("GET HEAD", r"/static/.*", None),
+    ("*", r"/v1/(tokens|audit)(/.*)?|/machine/tokens(/.*)?", "admin"),
+    ("POST", r"/v1/self-test|/machine/self-test(/.*)?", "admin"),
+    ("DELETE", r"/v1/deleted(-models)?/[^/]+", "admin"),  # for good
+    ("POST", r"/(jobs|models)/deleted/[^/]+/remove", "admin"),
+    ("POST", r"/v1/retention|/machine/disk", "admin"),
+    ("GET HEAD", r"/v1/diagnostics|/machine/diagnostics", "admin"),
+    ("POST", r"/v1/(forecast|login)|/dataset/(validate|classes)/?|/jobs/container/logs/?", "read"),  # questions with a body
+    ("POST", r"(/v1)?/models/[^/]+/(predict|predict/batch|predict_batch|predict_image|inference|batches|try)/?", "infer"),
+    ("POST", r"/(detect|get_labels)/?", "infer"),
+    ("DELETE", r"/v1/batches/[^/]+", "infer"),
+    ("GET", r"/load/?|/models/[^/]+/load/?", "infer"),
+    ("GET HEAD OPTIONS", r".*", "read"),
+    ("*", r".*", "train"),
+)
+_RULES = [(methods.split(), re.compile(pattern, re.DOTALL), scope) for methods, pattern, scope in RULES]
+
+
+def needed(method: str, path: str) -> Scope | None:
+    """The scope that a request needs; None: nobody is asked."""
+    return next(scope for methods, pattern, scope in _RULES if (methods == ["*"] or method in methods) and pattern.fullmatch(path))
+
+
+@dataclass
+class Asked:
+    """A request as it is written down. `who` is known once somebody was let in."""
+
+    id: str
+    who: Who | None = None
+
+
+ASKING: ContextVar[Asked | None] = ContextVar("asking", default=None)
+"""The request that is being answered: the pages pass its id and who asks on to the services behind them."""
+
+
+def as_json(_scope: Message, problem: Problem) -> App:
+    """The answer of a service that programs ask."""
+
+    async def answer(_scope: Message, _receive: Receive, send: Send) -> None:
+        body = json.dumps(problem.as_dict()).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if isinstance(problem, NoToken):
+            headers.append((b"www-authenticate", b"Bearer"))
+        await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
+
+
+class Doors:
+    """Around a whole app. `tokens`: the named ones, where the app can read them; `find`: asks somebody else whose token this is.
+
+    `note`: is told of every change and every refusal.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        settings: DoorSettings,
+        tokens: Tokens | None = None,
+        find: Find | None = None,
+        refuse: Refuse = as_json,
+        note: Callable[[Record], None] | None = None,
+        policy: str = POLICY,
+    ) -> None:
+        self.app, self.settings, self.tokens, self.find, self.refuse, self.note = app, settings, tokens, find, refuse, note
+        self.headers = {**HEADERS, b"content-security-policy": policy.encode()}
+        self.hosts = {name.lower() for name in re.split(r"[\s,]+", settings.hosts) if name}
+        self.inside = AllowedOrigins(self._let_in, origins=settings.allowed_origins)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", "")
+        asking = Asked(given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+        said, begun, status = ASKING.set(asking), time.monotonic(), 0
+
+        async def send_more(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _complete(message, scope["path"], {**self.headers, b"x-request-id": asking.id.encode()})
+            await send(message)
+
+        try:
+            host = headers.get(b"host", "")
+            app = self.inside if self._knows(host) else self.refuse(scope, _misdirected(host))
+            await app(scope, receive, send_more)
+        finally:
+            ASKING.reset(said)
+            self._write_down(scope, asking, status, time.monotonic() - begun)
+
+    def _knows(self, host: str) -> bool:
+        """Whether a browser that asks for this host can only mean this service. A stranger may let a name of his own point to this
+        machine (DNS rebinding), but neither an address nor a name without a dot, which only your own network gives."""
+        name = re.sub(r":\d*$", "", host).lower().rstrip(".")
+        if not name or "*" in self.hosts or name in self.hosts or name.endswith(".localhost") or not set(name) & set(".:"):
+            return True
+        try:
+            ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
+
+    async def _let_in(self, scope: Message, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        scopes = needed(scope["method"], path)
+        if scopes is None:
+            await self.app(scope, receive, send)
+            return
+        try:
+            who = await self._whose(scope)
+            if asking := ASKING.get():
+                asking.who = who
+            if not who.may(scopes):
+                cause = f"This needs the scope “{scopes}”, and the token “{who.name}” has “{who.scope}”."
+                raise Forbidden(cause, "Ask with another token.")
+        except Problem as problem:
+            await self.refuse(scope, problem)(scope, receive, send)
+            return
+        parts = path.split("/")
+        strange = "\0" in path or {".", ".."} & {*parts} or any(len(part.encode("utf-8", "replace")) > LONGEST for part in parts)
+        nothing = NotFound("There is nothing at this address.", "Look whether all of it was copied.")
+        await (self.refuse(scope, nothing) if strange else self.app)(scope, receive, send)
+
+    async def _whose(self, scope: Message) -> Who:
+        """Raises NoToken where nobody is known who asks."""
+        headers = dict(scope["headers"])
+        token = _take_token(scope, headers)
+        if not self.settings.token:
+            return ANYONE
+        if not token:
+            session = open_session(_cookie(headers), self.settings.token)
+            if session is None:
+                cure = "Send one, as “Authorization: Bearer TOKEN”, or log in at /login of the pages."
+                raise NoToken("This needs a token, and none was sent.", cure)
+            return self._still(session)
+        if is_same(token, self.settings.token):
+            asked_for = headers.get(FOR, b"").decode("latin-1")
+            return self._still(Who(name=asked_for, scope="admin", id=asked_for)) if asked_for else OWNER
+        found = await self.find(token) if self.find else self.tokens.find(token) if self.tokens else None
+        if found is None:
+            raise NoToken("The token is not known here, or has ended.", "Ask for a new one: maskwright token make NAME --scope train.")
+        return found
+
+    def _still(self, session: Who) -> Who:
+        """A session's owner as its token is now: it may have been revoked, or have ended, since."""
+        if self.tokens is None or not session.id:
+            return session
+        found = self.tokens.who(session.id)
+        if found is None:
+            raise NoToken("The token of this session was revoked, or has ended.", "Log in with another one.")
+        return found
+
+    def _write_down(self, scope: Message, asking: Asked, status: int, seconds: float) -> None:
+        who = asking.who.name if asking.who else "-"
+        record = {"who": who, "method": scope["method"], "path": scope["path"], "status": status, "request": asking.id}
+        words = {**record, "ms": round(seconds * 1000)}
+        LOG.info("%s", " ".join(f"{key}={_word(value)}" for key, value in words.items()), extra={"said": words})
+        if self.note and (scope["method"] not in READS or status in (401, 403, 421)):
+            self.note(record)
+
+
+def _complete(message: Message, path: str, more: dict[bytes, bytes]) -> None:
+    there = [*message.get("headers", [])]
+    names = {name.lower() for name, _ in there}
+    if path.startswith(DOCS):
+        more[b"content-security-policy"] = DOCS_POLICY
+    message["headers"] = there + [(name, value) for name, value in more.items() if name not in names]
+
+
+def _misdirected(host: str) -> Misdirected:
+    return Misdirected(f"This service is not known as “{host[:100]}”.", f"If that is its name, start it with HOSTS={host[:100]}.")
+
+
+def _take_token(scope: Message, headers: dict[bytes, bytes]) -> str:
+    """The token that was sent, "" for none. One in the address is taken out of it, so that no log keeps it."""
+    scheme, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    words = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True) if b"token=" in scope["query_string"] else []
+    asked = [value for name, value in words if name == "token"]
+    if asked:
+        scope["query_string"] = urlencode([word for word in words if word[0] != "token"]).encode()
+    sent = bearer.strip() if scheme.lower() == "bearer" else headers.get(b"x-token", b"").decode("latin-1")
+    return sent or (asked[-1] if asked else "")
+
+
+def _cookie(headers: dict[bytes, bytes]) -> str:
+    try:
+        found = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _word(value: Any) -> str:
+    """A value of a line, which it can neither leave nor end."""
+    text = str(value)
+    return text if re.fullmatch(r"[!#-~]*", text) else json.dumps(text)

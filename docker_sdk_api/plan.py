@@ -1,0 +1,158 @@
+"""Whose turn it is: functions of what waits, what runs and what room there is. Nothing is read or written here.
+
+A job passes one before it only where it takes nothing from it: the GPUs that one waits for, a place on the CPU, or memory. So the
+machine is kept busy, and no job waits for ever because smaller ones keep passing it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Literal
+
+from contracts.queue import Priority
+
+State = Literal["waiting", "held", "launching", "launched"]
+PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
+NAMED = 3
+"""Jobs that are named in one sentence."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job in the queue, or one that has had its turn and runs. `memory` in bytes; `until` in unix seconds: not tried again before,
+    or while it is being launched, for how long its launcher is believed to do so. `counted`: whether it takes a place on the CPU.
+    `turn` tells one launch from the next."""
+
+    job: str
+    state: State = "waiting"
+    priority: int = 1
+    rank: float = 0.0
+    gpus: tuple[int, ...] = ()
+    memory: int = 0
+    counted: bool = True
+    turn: str = ""
+    owner: str = ""
+    until: float = 0.0
+    trouble: str = ""
+
+    @property
+    def runs(self) -> bool:
+        return self.state in ("launching", "launched")
+
+
+@dataclass(frozen=True)
+class Room:
+    """What jobs can be given. Memory in bytes: what they may take together, and what is free at this moment. `refused`: why a GPU that
+    none of them holds cannot be given."""
+
+    parallel: int
+    memory: int
+    free: int
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that wait, the next one first."""
+    return sorted((entry for entry in entries if not entry.runs), key=lambda entry: (-entry.priority, entry.rank, entry.job))
+
+
+def plan(entries: Sequence[Entry], room: Room, now: float) -> dict[str, str]:
+    """What each job that waits waits for, in order; empty: its turn has come."""
+    tally = _Tally(entries, room)
+    reasons = {}
+    for entry in in_order(entries):
+        if entry.state == "held":
+            reasons[entry.job] = "on hold"
+        elif entry.until > now:
+            reasons[entry.job] = entry.trouble
+        else:
+            reasons[entry.job] = tally.ask(entry)
+    return reasons
+
+
+class _Tally:
+    """What is left of the room while one job after the other is given its part of it."""
+
+    def __init__(self, entries: Sequence[Entry], room: Room) -> None:
+        running = [entry for entry in entries if entry.runs]
+        self.room = room
+        self.holders = {gpu: entry.job for entry in running for gpu in entry.gpus}
+        self.on_cpu = [entry.job for entry in running if entry.counted and not entry.gpus]
+        self.taken = sum(entry.memory for entry in running)
+        self.any = bool(running)
+        self.promised: dict[int, str] = {}
+        self.next_on_cpu = self.next_for_memory = ""
+
+    def ask(self, entry: Entry) -> str:
+        """Give the job its part, or say what it waits for and keep that for it."""
+        reason = self._gpus(entry) if entry.gpus else self._cpu(entry)
+        reason = reason or self._memory(entry)
+        if reason:
+            self.promised |= {gpu: entry.job for gpu in entry.gpus if gpu not in self.promised}
+            if entry.counted and not entry.gpus:
+                self.next_on_cpu = self.next_on_cpu or entry.job
+            return reason
+        self.holders |= dict.fromkeys(entry.gpus, entry.job)
+        if entry.counted and not entry.gpus:
+            self.on_cpu.append(entry.job)
+        self.taken, self.any = self.taken + entry.memory, True
+        return ""
+
+    def _gpus(self, entry: Entry) -> str:
+        for gpu in entry.gpus:
+            if gpu in self.holders:
+                return f"waits for GPU {gpu}, held by {self.holders[gpu]}"
+            if gpu in self.promised:
+                return f"waits for GPU {gpu}, after {self.promised[gpu]}"
+            if gpu in self.room.refused:
+                return f"waits for GPU {gpu}: {self.room.refused[gpu]}"
+        return ""
+
+    def _cpu(self, entry: Entry) -> str:
+        if not entry.counted:
+            return ""
+        if self.next_on_cpu:
+            return f"waits for {self.next_on_cpu}, which is before it"
+        if len(self.on_cpu) >= self.room.parallel:
+            names = ", ".join(self.on_cpu[:NAMED]) + (" and others" if len(self.on_cpu) > NAMED else "")
+            return f"waits for a place on the CPU, held by {names}"
+        return ""
+
+    def _memory(self, entry: Entry) -> str:
+        """The first job always has enough: it would wait for ever for what nobody here can free."""
+        if not self.any:
+            return ""
+        if self.next_for_memory:
+            return f"waits for memory, after {self.next_for_memory}"
+        left = min(self.room.free, self.room.memory - self.taken)
+        if entry.memory > left:
+            self.next_for_memory = entry.job
+            return f"waits for memory: it takes about {entry.memory / 1e9:.1f} GB, and {max(left, 0) / 1e9:.1f} GB are free for it"
+        return ""
+
+
+def starts(entries: Sequence[Entry], room: Room, left: Mapping[str, float | None], lasts: Mapping[str, float | None]) -> dict[str, float]:
+    """In how many seconds each job's turn comes, by the plan run ahead. Missing: nothing says.
+
+    `left`: seconds that each running job has left; `lasts`: seconds that each waiting one will take. None: not known.
+    """
+    present = [replace(entry, until=0.0) for entry in entries]
+    roomy = replace(room, free=room.memory, refused={})  # of other programs nobody knows when they end
+    ends = {entry.job: _or_never(left.get(entry.job)) for entry in present if entry.runs}
+    found: dict[str, float] = {}
+    now = 0.0
+    while True:
+        turns = [job for job, reason in plan(present, roomy, now).items() if not reason]
+        for job in turns:
+            found[job] = now
+            ends[job] = now + _or_never(lasts.get(job))
+        present = [replace(entry, state="launched") if entry.job in turns else entry for entry in present]
+        now = min(ends.values(), default=inf)
+        if now == inf:
+            return found
+        present = [entry for entry in present if ends.get(entry.job) != now]
+        ends = {job: end for job, end in ends.items() if end != now}
+
+
+def _or_never(seconds: float | None) -> float:
+    return inf if seconds is None else max(seconds, 0.0)

@@ -1,0 +1,264 @@
+"""The queue's database: in which order jobs wait, and which job holds which GPU. All else about a job is in its folder.
+
+SQLite by default, PostgreSQL where several docker_sdk_api share one checkpoints folder. Whatever looks and then changes does both in
+one transaction that nobody else has meanwhile, so that of many services one launches a job, and one alone is given a GPU.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from socket import gethostname
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    event,
+    insert,
+    make_url,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
+
+from contracts.errors import NotFound, Taken, Unavailable
+from contracts.events import boot_id
+from docker_sdk_api.launchers.supervise import started_at
+from docker_sdk_api.plan import PRIORITIES, Entry, Room, in_order, plan
+
+FOLDER = ".maskwright"
+LEASE = 120.0
+"""Seconds after which a launch that is neither done nor given up is no longer believed in, where its service cannot be seen from here."""
+PATIENCE = 30.0
+"""Seconds to wait for the database while others write."""
+LOCK = 4222
+"""The number of PostgreSQL's advisory lock that a transaction here holds."""
+
+TABLES = MetaData()
+ENTRIES = Table(
+    "queue",
+    TABLES,
+    Column("job", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("rank", Double, nullable=False),
+    Column("gpus", Text, nullable=False),
+    Column("memory", BigInteger, nullable=False),
+    Column("counted", Boolean, nullable=False),
+    Column("turn", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("until", Double, nullable=False),
+    Column("trouble", Text, nullable=False),
+)
+HELD = Table("held_gpus", TABLES, Column("gpu", Integer, primary_key=True), Column("job", Text, nullable=False))
+"""One row a GPU: the database itself refuses a second holder."""
+
+
+class Queue:
+    """Every method is one transaction. Raises Unavailable where the database does not answer. Safe in threads and processes."""
+
+    def __init__(self, checkpoints: Path, url: str = "") -> None:
+        self.url = url
+        self.file = checkpoints.absolute() / FOLDER / "queue.db"
+        self.owner = f"{boot_id()}/{gethostname()}/{os.getpid()}/{started_at(os.getpid())}"
+        self._engine: Engine | None = None
+
+    def entries(self) -> list[Entry]:
+        with self._turn() as to:
+            return _read(to)
+
+    def entry(self, job: str) -> Entry | None:
+        return next((entry for entry in self.entries() if entry.job == job), None)
+
+    def put(self, entry: Entry, room: Room | None = None, at_once: bool = False) -> Entry | None:
+        """Add a job that is not there yet. Given back: its turn has come, and whoever asked is to launch it.
+
+        Without a room it only waits. `at_once`: it takes its turn whoever waits; raises Taken where another job holds its GPU.
+        """
+        with self._turn() as to:
+            if any(other.job == entry.job for other in _read(to)):
+                return None
+            to.execute(insert(ENTRIES).values(**_row(entry)))
+            if entry.state == "launched":
+                _hold(to, replace(entry, gpus=tuple(gpu for gpu in entry.gpus if gpu not in _held(to))))
+                return None
+            if at_once:
+                if other := next((f"GPU {gpu} is held by the job “{job}”" for gpu, job in _held(to).items() if gpu in entry.gpus), ""):
+                    raise Taken(f"{other}.", "Wait for its end, or start this one over the page or the API, where it queues for it.")
+            elif room is None or plan(_read(to), room, time.time())[entry.job]:
+                return None
+            return self._take(to, entry)
+
+    def take(self, room: Room) -> Entry | None:
+        """The next job whose turn has come, to be launched by whoever asked."""
+        with self._turn() as to:
+            entries = _read(to)
+            turns = plan(entries, room, time.time())
+            entry = next((entry for entry in in_order(entries) if not turns[entry.job]), None)
+            return None if entry is None else self._take(to, entry)
+
+    def launched(self, job: str) -> None:
+        with self._turn() as to:
+            to.execute(update(ENTRIES).where(ENTRIES.c.job == job).values(state="launched", until=0.0, trouble=""))
+
+    def put_back(self, entry: Entry, trouble: str = "", seconds: float = 0.0) -> None:
+        """A job whose launch came to nothing waits again, in its place; it is tried again after so many seconds."""
+        with self._turn() as to:
+            if _is_there(to, entry):
+                to.execute(delete(HELD).where(HELD.c.job == entry.job))
+                again = {"state": "waiting", "turn": "", "owner": "", "until": time.time() + seconds, "trouble": trouble}
+                to.execute(update(ENTRIES).where(ENTRIES.c.job == entry.job).values(**again))
+
+    def remove(self, entry: Entry) -> None:
+        """What it held is free. Nothing happens where it has had another turn since it was looked at."""
+        with self._turn() as to:
+            if _is_there(to, entry):
+                _remove(to, entry.job)
+
+    def remove_waiting(self, job: str) -> bool:
+        """Whether it waited, and does so no more: then nobody launches it."""
+        with self._turn() as to:
+            waited = any(entry.job == job for entry in in_order(_read(to)))
+            if waited:
+                _remove(to, job)
+            return waited
+
+    def move(self, job: str, place: int) -> None:
+        """To a place among those that wait, from 1. Its priority becomes that of the jobs that it moved past. Raises NotFound."""
+        with self._turn() as to:
+            line = in_order(_read(to))
+            mine = _find(line, job)
+            ranks = sorted(entry.rank for entry in line)
+            others = [entry for entry in line if entry.job != job]
+            place = min(max(place, 1), len(line))
+            least = max((entry.priority for entry in others[place - 1 :]), default=0)
+            most = min((entry.priority for entry in others[: place - 1]), default=len(PRIORITIES) - 1)
+            others.insert(place - 1, replace(mine, priority=min(max(mine.priority, least), most)))
+            for entry, rank in zip(others, _apart(ranks), strict=True):
+                to.execute(update(ENTRIES).where(ENTRIES.c.job == entry.job).values(rank=rank, priority=entry.priority))
+
+    def change(self, job: str, priority: int | None = None, held: bool | None = None) -> None:
+        """Of a job that waits. Raises NotFound."""
+        with self._turn() as to:
+            entry = _find(in_order(_read(to)), job)
+            state = entry.state if held is None else "held" if held else "waiting"
+            values = {"state": state, "priority": entry.priority if priority is None else priority}
+            to.execute(update(ENTRIES).where(ENTRIES.c.job == job).values(**values))
+
+    def being_launched(self, entry: Entry) -> bool:
+        """Whether a service is about to launch it: this one, one that can be seen to live, or one that has had little time yet."""
+        if entry.state != "launching":
+            return False
+        boot, host, pid, started = entry.owner.split("/")
+        if (boot, host) == tuple(self.owner.split("/")[:2]):
+            return str(started_at(int(pid))) == started
+        return entry.until > time.time()
+
+    def _take(self, to: Connection, entry: Entry) -> Entry:
+        taken = replace(entry, state="launching", turn=uuid.uuid4().hex, owner=self.owner, until=time.time() + LEASE, trouble="")
+        to.execute(update(ENTRIES).where(ENTRIES.c.job == entry.job).values(**_row(taken)))
+        _hold(to, taken)
+        return taken
+
+    @contextmanager
+    def _turn(self) -> Iterator[Connection]:
+        """A transaction that nobody else has at the same time."""
+        try:
+            with self._connect().begin() as to:
+                if to.dialect.name == "postgresql":
+                    to.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+                for table in TABLES.sorted_tables:
+                    to.execute(CreateTable(table, if_not_exists=True))
+                yield to
+        except (SQLAlchemyError, OSError) as error:
+            place = make_url(self.url).render_as_string() if self.url else str(self.file)
+            first = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise Unavailable(
+                f"The queue in {place} cannot be read or written ({first}).",
+                "See that it can be reached and that its disk is not full. A damaged queue.db may be deleted while docker_sdk_api is "
+                "stopped: what waits is put in line again by its age.",
+            ) from error
+
+    def _connect(self) -> Engine:
+        if not self.url:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        if self._engine is None:
+            self._engine = _engine(self.url, self.file)
+        return self._engine
+
+
+def _engine(url: str, file: Path) -> Engine:
+    """Connections are made for each transaction: there are few, and none is left open in a process that forks or is killed."""
+    if url:
+        # pg8000: a driver in Python alone, whose licence is as permissive as the product's.
+        return create_engine(make_url(url).set(drivername="postgresql+pg8000"), poolclass=NullPool, connect_args={"timeout": PATIENCE})
+    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, connect_args={"timeout": PATIENCE})
+
+    @event.listens_for(engine, "connect")
+    def _(connection, _record) -> None:  # type: ignore[no-untyped-def]
+        connection.isolation_level = None  # or Python's module would begin transactions in its own, later way
+        connection.execute("PRAGMA journal_mode=WAL")
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _read(to: Connection) -> list[Entry]:
+    rows = [dict(row) for row in to.execute(select(ENTRIES)).mappings()]
+    return [Entry(**{**row, "gpus": tuple(int(gpu) for gpu in row["gpus"].split())}) for row in rows]
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    return {**asdict(entry), "gpus": " ".join(map(str, entry.gpus))}
+
+
+def _held(to: Connection) -> dict[int, str]:
+    return {row.gpu: row.job for row in to.execute(select(HELD))}
+
+
+def _hold(to: Connection, entry: Entry) -> None:
+    for gpu in entry.gpus:
+        to.execute(insert(HELD).values(gpu=gpu, job=entry.job))
+
+
+def _remove(to: Connection, job: str) -> None:
+    to.execute(delete(HELD).where(HELD.c.job == job))
+    to.execute(delete(ENTRIES).where(ENTRIES.c.job == job))
+
+
+def _is_there(to: Connection, entry: Entry) -> bool:
+    return any(other.job == entry.job and other.turn == entry.turn for other in _read(to))
+
+
+def _find(line: list[Entry], job: str) -> Entry:
+    found = next((entry for entry in line if entry.job == job), None)
+    if found is None:
+        raise NotFound(f"The job “{job}” does not wait.", "It may have had its turn, or been cancelled: look at the queue again.")
+    return found
+
+
+def _apart(ranks: list[float]) -> list[float]:
+    """The same ranks, none like another."""
+    found: list[float] = []
+    for rank in ranks:
+        found.append(rank if not found or rank > found[-1] else found[-1] + 1e-3)
+    return found

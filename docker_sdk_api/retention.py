@@ -1,0 +1,113 @@
+"""What old jobs keep that nobody may need any more: told first with its bytes, gone on request or after the days that are set.
+
+Two rules, each off at 0 days. A job that failed or was stopped and left no model goes whole, and can be brought back for a while. Of a
+finished job the state to go on from goes (last/, before/), which nothing asks for any more: its model, its best weights, its curves and
+its log stay.
+"""
+
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.answers import Kept, KeptJob
+from contracts.errors import NotFound, Problem, Taken
+from contracts.job_folder import JobFolder
+from contracts.room import taken
+from docker_sdk_api.jobs import Jobs
+
+BETWEEN = 3600.0
+"""Seconds between two looks."""
+
+
+class Rules(BaseModel):
+    """After how many days what goes; 0: never."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    failed_days: float = Field(0, ge=0, description="Jobs that failed or were stopped and have no model: the whole job.")
+    checkpoints_days: float = Field(0, ge=0, description="Finished jobs: what a resume would begin with. Weights and model stay.")
+
+
+class Retention:
+    """Over all jobs of a folder."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs, settings = jobs, jobs.settings
+        self.rules = Rules(failed_days=settings.keep_failed_days, checkpoints_days=settings.keep_checkpoints_days)
+        self._over = threading.Event()
+
+    def preview(self, rules: Rules) -> Kept:
+        """What would go by these rules now, the largest first. Nothing is touched."""
+        rows = [row for name in self.jobs.names() if (row := self._judge(name, rules))]
+        return Kept(rows=sorted(rows, key=lambda row: -row.bytes), bytes=sum(row.bytes for row in rows))
+
+    def apply(self, rules: Rules) -> Kept:
+        """Let go of what goes by these rules now. What it was."""
+        found = self.preview(rules)
+        for row in found.rows:
+            with suppress(NotFound, Taken):  # gone or resumed since
+                self._let_go(row)
+        return found
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Apply the rules that are set, now and every hour, in a thread, until the block ends. Without any, do nothing."""
+        thread = threading.Thread(target=self._run, name="retention", daemon=True)
+        if self.rules.failed_days or self.rules.checkpoints_days:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            if thread.is_alive():
+                thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                found = self.apply(self.rules)
+                if found.rows:
+                    names = ", ".join(f"{row.job} ({row.what})" for row in found.rows)
+                    print(f"Kept long enough, {found.bytes / 1e6:.0f} MB: {names}", file=sys.stderr, flush=True)
+            except (OSError, Problem) as problem:
+                print(f"What was kept long enough could not be removed: {problem}", file=sys.stderr, flush=True)
+            if self._over.wait(BETWEEN):
+                return
+
+    def _judge(self, name: str, rules: Rules) -> KeptJob | None:
+        try:
+            folder = self.jobs.folder(name)
+            status = self.jobs.status(name)
+        except NotFound:
+            return None
+        if not status.ended_already or status.ended is None:
+            return None
+        if status.state == "finished":
+            parts = _checkpoints(folder)
+            if not parts or _younger(status.ended, rules.checkpoints_days):
+                return None
+            return KeptJob(job=name, what="checkpoint", ended=status.ended, bytes=sum(map(taken, parts)))
+        if folder.model.is_dir() or _younger(status.ended, rules.failed_days):
+            return None
+        return KeptJob(job=name, what="job", ended=status.ended, bytes=taken(folder.path))
+
+    def _let_go(self, row: KeptJob) -> None:
+        if row.what == "job":
+            self.jobs.delete(row.job)
+        else:
+            for part in _checkpoints(self.jobs.folder(row.job)):
+                shutil.rmtree(part)
+
+
+def _checkpoints(folder: JobFolder) -> list[Path]:
+    return [part for part in (folder.last, folder.before) if part.is_dir()]
+
+
+def _younger(ended: datetime, days: float) -> bool:
+    return not days or datetime.now(timezone.utc) - ended < timedelta(days=days)

@@ -1,0 +1,133 @@
+"""Logging in with a token, for twelve hours; logging out; and what somebody is shown who was not let in."""
+
+import time
+from collections import deque
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from contracts.doors import COOKIE
+from contracts.errors import Busy, NoToken, Problem
+from contracts.origins import Message
+from contracts.tokens import OWNER, SESSION_HOURS, Who, is_same, seal_session
+from gui.backend import Asks, Backend
+from gui.pages import page, path_to
+from gui.settings import Settings
+
+router = APIRouter(include_in_schema=False)
+MOST_FAILURES, MINUTE = 10, 60.0
+MOST_ADDRESSES = 10_000
+
+
+class Failures:
+    """Wrong tokens of the last minute, by the address that they came from."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, deque[float]] = {}
+
+    def refuse(self, address: str) -> None:
+        """Raises Busy where there were too many: whoever guesses, guesses slowly."""
+        times = self._recent(address)
+        if len(times) >= MOST_FAILURES:
+            wait = int(times[0] + MINUTE - time.monotonic()) + 1
+            raise Busy("Too many wrong tokens came from your address.", f"Wait {wait} seconds, then try again.", wait)
+
+    def add(self, address: str) -> None:
+        if address not in self._times and len(self._times) >= MOST_ADDRESSES:
+            self._times.pop(next(iter(self._times)))
+        self._times.setdefault(address, deque()).append(time.monotonic())
+
+    def _recent(self, address: str) -> deque[float]:
+        times = self._times.get(address, deque())
+        while times and times[0] <= time.monotonic() - MINUTE:
+            times.popleft()
+        if not times:
+            self._times.pop(address, None)
+        return times
+
+
+def settings_of(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+@router.get("/login", name="login")
+async def ask(request: Request, next: str = "") -> Response:
+    if not settings_of(request).token:
+        return RedirectResponse(path_to(request, "start"), status_code=303)
+    return _form(request, next)
+
+
+@router.post("/login", name="log_in")
+async def log_in(request: Request, backend: Asks) -> Response:
+    form = await request.form()
+    then, token = str(form.get("next", "")), str(form.get("token", "")).strip()
+    failures: Failures = request.app.state.failures
+    address, own = request.client.host if request.client else "", settings_of(request).token
+    if not own:
+        return RedirectResponse(path_to(request, "start"), status_code=303)
+    try:
+        failures.refuse(address)
+        who = await find_who(backend, own, token, login=True)
+        if who is None:
+            failures.add(address)
+            raise NoToken("This token is not known, or has ended.", "Look whether all of it was copied, or ask for a new one.")
+    except Problem as problem:
+        return _form(request, then, problem)
+    answer = RedirectResponse(then if is_own_path(then) else path_to(request, "start"), status_code=303)
+    cookie = seal_session(who, own)
+    secure = request.url.scheme == "https"
+    path = request.scope.get("root_path") or "/"
+    answer.set_cookie(COOKIE, cookie, max_age=SESSION_HOURS * 3600, path=path, secure=secure, httponly=True, samesite="strict")
+    return answer
+
+
+@router.post("/logout", name="logout")
+async def log_out(request: Request) -> Response:
+    answer = RedirectResponse(path_to(request, "login" if settings_of(request).token else "start"), status_code=303)
+    answer.delete_cookie(COOKIE, path=request.scope.get("root_path") or "/")
+    return answer
+
+
+async def find_who(backend: Backend, own: str, token: str, login: bool = False) -> Who | None:
+    """Whose token this is: the one of the set-up is known here, docker_sdk_api knows the named ones."""
+    if is_same(token, own):
+        return OWNER
+    if not token.isascii() or not token.isprintable() or not token:
+        return None
+    try:
+        found = await backend.who(token, login)
+    except NoToken:
+        return None
+    return found if found.id else None  # a docker_sdk_api that asks nobody would take anything for its owner's
+
+
+def is_own_path(path: str) -> bool:
+    """Whether a browser that is sent there stays with these pages."""
+    try:
+        found = urlsplit(path)
+    except ValueError:
+        return False
+    plain = path.isascii() and path.isprintable() and "\\" not in path
+    return plain and path.startswith("/") and not path.startswith("//") and not found.netloc and not found.scheme
+
+
+def turn_away(scope: Message, problem: Problem) -> Response:
+    """Programs are answered as they understand it; people are asked for their token, or told what theirs does not allow."""
+    request = Request(scope)
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse(problem.as_dict(), problem.status, {"WWW-Authenticate": "Bearer"} if isinstance(problem, NoToken) else None)
+    if not isinstance(problem, NoToken):
+        return page(request, "problem.html", {"problem": problem}, problem.status)
+    here = [("next", f"{request.url.path}{'?' if request.url.query else ''}{request.url.query}")] if request.method == "GET" else []
+    answer = RedirectResponse(path_to(request, "login", here), status_code=303)
+    answer.delete_cookie(COOKIE, path=scope.get("root_path") or "/")
+    return answer
+
+
+def _form(request: Request, then: str, problem: Problem | None = None) -> HTMLResponse:
+    found = page(request, "login.html", {"next": then if is_own_path(then) else "", "problem": problem}, problem.status if problem else 200)
+    if isinstance(problem, Busy):
+        found.headers["Retry-After"] = str(problem.seconds)
+    return found

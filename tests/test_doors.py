@@ -1,0 +1,535 @@
+"""The doors of the three services: who comes in, how far, from whose pages, under which name, and what is written down of it."""
+
+import json
+import re
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from playwright.sync_api import expect
+
+from contracts.audit import Audit
+from contracts.doors import needed
+from contracts.errors import Invalid, NoToken
+from contracts.serving import refuse_open_door, serving
+from contracts.tokens import OWNER, SCOPES, Tokens, Who, open_session, seal_session
+from docker_sdk_api.app import create_app as create_sdk
+from docker_sdk_api.settings import Settings as SdkSettings
+from gui.app import create_app as create_gui
+from gui.backend import Backend
+from gui.settings import Settings as GuiSettings
+from inference_api.app import create_app as create_inference
+from inference_api.settings import Settings as InferenceSettings
+from maskwright_client import Client
+from tests.clicks import chromium, needs_chromium, press, services, start, watched_page
+from tests.conftest import ROOT, client_of, draw_dataset, text_of, wait_for
+from tests.deployed import free_port
+
+TOKEN = "open-sesame-of-forty-thieves"
+OWNERS = {"Authorization": f"Bearer {TOKEN}"}
+PAGE = {"Accept": "text/html"}
+
+
+@dataclass
+class Locked:
+    """The three services as they are beyond this machine, with clients that send no token by themselves."""
+
+    sdk: TestClient
+    inference: TestClient
+    gui: TestClient
+    checkpoints: Path
+
+    def make(self, name: str, scope: str, days: float | None = None) -> str:
+        answer = self.sdk.post("/v1/tokens", json={"name": name, "scope": scope, "days": days}, headers=OWNERS)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["token"])
+
+    def log_in(self, token: str, then: str = "") -> httpx.Response:
+        return self.gui.post("/login", data={"token": token, "next": then}, follow_redirects=False)
+
+
+def apps(home: Path, token: str, **more: Any) -> tuple[FastAPI, FastAPI, FastAPI]:
+    (home / "datasets").mkdir(exist_ok=True)
+    checkpoints = home / "checkpoints"
+    folders = {"datasets": home / "datasets", "checkpoints": checkpoints}
+    sdk = create_sdk(SdkSettings(**folders, task_python=Path(sys.executable), token=token, **more))
+    inference = create_inference(InferenceSettings(checkpoints=checkpoints, token=token, **more))
+    backend = Backend(client_of(sdk), client_of(inference), token)
+    return sdk, inference, create_gui(GuiSettings(token=token, **more), backend)
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Locked]:
+    sdk, inference, gui = apps(tmp_path, TOKEN)
+    with TestClient(sdk) as one, TestClient(inference) as two, TestClient(gui) as three:
+        yield Locked(one, two, three, tmp_path / "checkpoints")
+
+
+@contextmanager
+def listening(app: FastAPI, scheme: str = "http", **options: Any) -> Iterator[str]:
+    """The address of an app that is served as it is in earnest."""
+    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="warning", timeout_graceful_shutdown=1, **options))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_for(lambda: server.started, 30)
+    try:
+        yield f"{scheme}://127.0.0.1:{server.config.port}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def routes_of(app: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Method and path of every route, those of included routers and mounted folders too; {names} as they stand."""
+    for route in app.routes:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from routes_of(inner, prefix + route.include_context.prefix)
+        elif methods := getattr(route, "methods", None):
+            yield from ((method, prefix + route.path) for method in sorted(methods))
+        else:
+            yield "GET", f"{prefix}{route.path}/a-file"
+
+
+def filled(path: str) -> str:
+    return re.sub(r"\{[^}]+\}", "x", path)
+
+
+OPEN = {"/health", "/v1/health", "/login", "/logout", "/static/a-file"}
+
+
+def test_no_route_of_any_service_is_open_without_a_token(locked: Locked) -> None:
+    seen = 0
+    for client in (locked.sdk, locked.inference, locked.gui):
+        for method, path in routes_of(client.app):
+            seen += 1
+            answer = client.request(method, filled(path), follow_redirects=False)
+            if path in OPEN:
+                assert answer.status_code in (200, 303, 401, 404), (method, path)
+                continue
+            assert answer.status_code == 401, (method, path, answer.status_code)
+            if method != "HEAD":
+                assert answer.json()["cure"]
+    assert seen > 120, "so many routes there are"
+
+
+def test_a_token_to_read_changes_nothing_at_any_route(locked: Locked) -> None:
+    reader = {"X-Token": locked.make("reader", "read")}
+    refused = 0
+    for client in (locked.sdk, locked.inference, locked.gui):
+        for method, path in routes_of(client.app):
+            if path in OPEN or needed(method, filled(path)) == "read":
+                continue
+            refused += 1
+            answer = client.request(method, filled(path), headers=reader, follow_redirects=False)
+            assert answer.status_code == 403, (method, path, answer.status_code, answer.text[:200])
+    assert refused > 50
+
+
+def test_every_route_that_changes_something_needs_more_than_reading(locked: Locked) -> None:
+    questions = {"/v1/forecast", "/v1/login", "/dataset/validate", "/dataset/classes", "/jobs/container/logs"}
+    for client in (locked.sdk, locked.inference, locked.gui):
+        for method, path in routes_of(client.app):
+            if method not in ("GET", "HEAD", "OPTIONS") and path.rstrip("/") not in questions and path not in OPEN:
+                assert needed(method, filled(path)) in SCOPES[1:], (method, path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/v1/jobs", "read"),
+        ("POST", "/v1/models/m/predict", "infer"),
+        ("POST", "/models/m/predict_batch/", "infer"),
+        ("POST", "/detect", "infer"),
+        ("DELETE", "/v1/batches/b", "infer"),
+        ("POST", "/v1/jobs", "train"),
+        ("POST", "/jobs/start/", "train"),
+        ("DELETE", "/v1/jobs/j", "train"),
+        ("DELETE", "/v1/deleted/j", "admin"),
+        ("POST", "/machine/tokens/bob/revoke", "admin"),
+        ("GET", "/v1/tokens", "admin"),
+        ("GET", "/v1/audit", "admin"),
+        ("POST", "/v1/self-test", "admin"),
+        ("PATCH", "/v1/anything\nnew", "train"),
+        ("GET", "/v1/health/", "read"),
+    ],
+)
+def test_each_kind_of_request_needs_its_scope(method: str, path: str, scope: str) -> None:
+    assert needed(method, path) == scope
+
+
+def test_a_token_comes_as_a_bearer_a_header_or_a_word_of_the_address(locked: Locked, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "maskwright"):
+        for how in ({"headers": OWNERS}, {"headers": {"X-Token": TOKEN}}, {"params": {"token": TOKEN, "limit": "3"}}):
+            assert locked.sdk.get("/v1/jobs", **how).status_code == 200
+            assert locked.inference.get("/v1/models", **how).status_code == 200
+            assert locked.gui.get("/datasets", **how).status_code == 200
+    assert len(caplog.records) >= 9
+    assert TOKEN not in caplog.text
+    for wrong in (TOKEN[:-1], TOKEN.upper(), "", "mw_00000000_x", "mw__", "é", TOKEN + " x"):
+        assert locked.sdk.get("/v1/jobs", params={"token": wrong}).status_code == 401, wrong
+
+
+def test_a_scope_lets_in_as_far_as_it_goes_and_no_further(locked: Locked) -> None:
+    tokens = {scope: {"X-Token": locked.make(scope, scope)} for scope in SCOPES}
+    asked = {"read": ("GET", "/v1/jobs"), "train": ("POST", "/v1/jobs/none/resume"), "admin": ("GET", "/v1/tokens")}
+    for needs, (method, path) in asked.items():
+        for has, header in tokens.items():
+            refused = locked.sdk.request(method, path, headers=header).status_code == 403
+            assert refused == (SCOPES.index(has) < SCOPES.index(needs)), (needs, has)
+    for has, header in tokens.items():
+        answer = locked.inference.post("/v1/models/none/predict", headers=header, files={"picture": b"x"})
+        assert answer.status_code == (403 if has == "read" else 404)
+
+
+def test_a_token_ends_when_it_was_said_to_and_when_it_is_revoked(locked: Locked) -> None:
+    brief, lasting = locked.make("brief", "read", days=1e-5), locked.make("lasting", "read")
+    wait_for(lambda: locked.sdk.get("/v1/jobs", headers={"X-Token": brief}).status_code == 401, 20)
+    for client, path in ((locked.sdk, "/v1/jobs"), (locked.inference, "/v1/models")):
+        assert client.get(path, headers={"X-Token": lasting}).status_code == 200
+    assert locked.sdk.delete("/v1/tokens/lasting", headers=OWNERS).status_code == 204
+    for client, path in ((locked.sdk, "/v1/jobs"), (locked.inference, "/v1/models")):
+        assert client.get(path, headers={"X-Token": lasting}).status_code == 401
+
+
+def test_what_is_kept_of_a_token_does_not_open(locked: Locked) -> None:
+    token = locked.make("bob", "admin")
+    kept = (locked.checkpoints / ".maskwright" / "tokens.json").read_text()
+    assert token not in kept
+    assert token.split("_", 2)[2] not in kept
+    (row,) = json.loads(kept)
+    for guess in (row["sha256"], f"mw_{row['id']}_{row['sha256']}", row["id"]):
+        assert locked.sdk.get("/v1/jobs", headers={"X-Token": guess}).status_code == 401
+    assert "sha256" not in locked.sdk.get("/v1/tokens", headers=OWNERS).text
+
+
+def test_two_tokens_made_at_once_are_both_kept(tmp_path: Path) -> None:
+    one, other = Tokens(tmp_path), Tokens(tmp_path)
+    one.make("a", "read")
+    other.make("b", "train")
+    one.make("c", "infer")
+    assert [row.name for row in Tokens(tmp_path).all()] == ["a", "b", "c"]
+    with pytest.raises(Invalid):
+        one.make("../x", "read")
+
+
+def test_a_stranger_s_name_for_this_machine_is_not_answered(locked: Locked) -> None:
+    for client, path in ((locked.sdk, "/v1/jobs"), (locked.inference, "/v1/models"), (locked.gui, "/login")):
+        for host in ("evil.example", "evil.example:4222", "127.0.0.1.evil.example", "localhost.evil.example", "EVIL.example."):
+            answer = client.get(path, headers={**OWNERS, "Host": host})
+            assert answer.status_code == 421, (path, host)
+            assert "HOSTS=" in answer.text
+        for host in ("127.0.0.1:4200", "localhost", "[::1]:4200", "192.168.0.7", "docker_sdk_api:4222", "lab", "a.localhost"):
+            assert client.get(path, headers={**OWNERS, "Host": host}).status_code == 200, (path, host)
+
+
+def test_a_name_that_is_set_is_answered(tmp_path: Path) -> None:
+    for app, path in zip(apps(tmp_path, "", hosts="lab.example other.example"), ("/v1/jobs", "/v1/models", "/datasets"), strict=True):
+        with TestClient(app) as client:
+            assert client.get(path, headers={"Host": "lab.example:1"}).status_code == 200
+            assert client.get(path, headers={"Host": "evil.example"}).status_code == 421
+
+
+def test_another_server_s_page_changes_nothing(tmp_path: Path) -> None:
+    for app, path in zip(apps(tmp_path, ""), ("/v1/jobs", "/detect", "/machine/self-test"), strict=True):
+        with TestClient(app) as client:
+            for origin in ("http://evil.example", "null", "http://[", "http://testserver.evil.example", "https://testserver:1"):
+                answer = client.post(path, headers={"Origin": origin}, follow_redirects=False)
+                assert answer.status_code == 403, (path, origin)
+            assert client.post(path, headers={"Origin": "http://testserver"}).status_code != 403
+            assert client.post(path, headers={"Origin": "http://proxy.example", "X-Forwarded-Host": "proxy.example"}).status_code != 403
+
+
+def test_every_answer_says_what_a_browser_may_do_with_it(locked: Locked) -> None:
+    for client, path in ((locked.sdk, "/v1/jobs"), (locked.inference, "/v1/models"), (locked.gui, "/"), (locked.gui, "/login")):
+        for headers in ({}, OWNERS):
+            answer = client.get(path, headers=headers)
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "frame-ancestors 'none'" in policy
+            assert "script-src 'self' 'unsafe-inline'" not in policy
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["referrer-policy"] == "same-origin"
+    assert "unsafe-inline" in locked.sdk.get("/docs", headers=OWNERS).headers["content-security-policy"]
+
+
+# The pages
+
+
+def test_the_pages_ask_for_a_token_and_go_on_to_where_somebody_wanted(locked: Locked) -> None:
+    asked = locked.gui.get("/jobs?search=a%26b", headers=PAGE, follow_redirects=False)
+    assert (asked.status_code, asked.headers["location"]) == (303, "/login?next=%2Fjobs%3Fsearch%3Da%2526b")
+    form = locked.gui.get(asked.headers["location"], headers=PAGE)
+    assert 'name="token"' in form.text
+    let_in = locked.log_in(TOKEN, "/jobs?search=a%26b")
+    assert (let_in.status_code, let_in.headers["location"]) == (303, "/jobs?search=a%26b")
+    cookie = let_in.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "max-age=43200" in cookie
+    assert "secure" not in cookie
+    page = locked.gui.get("/", headers=PAGE)
+    assert page.status_code == 200
+    assert "owner Log out" in text_of(page)
+    locked.gui.post("/logout", headers=PAGE)
+    assert locked.gui.get("/", headers=PAGE, follow_redirects=False).status_code == 303
+
+
+def test_a_session_over_tls_is_for_tls_alone(locked: Locked) -> None:
+    with TestClient(locked.gui.app, base_url="https://testserver") as client:
+        assert "secure" in client.post("/login", data={"token": TOKEN}, follow_redirects=False).headers["set-cookie"].lower()
+
+
+ELSEWHERE = ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/a\r\nX: evil", "http:/evil", ""]
+
+
+@pytest.mark.parametrize("then", ELSEWHERE)
+def test_a_login_leads_nowhere_else(locked: Locked, then: str) -> None:
+    assert locked.log_in(TOKEN, then).headers["location"] == "/"
+    assert "evil" not in locked.gui.get("/login", params={"next": then}, headers=PAGE).text
+
+
+def test_a_session_that_was_tampered_with_opens_nothing(locked: Locked) -> None:
+    sealed = seal_session(Who(name="bob", scope="read", id="1234"), TOKEN)
+    said, _, signature = sealed.partition(".")
+    better = seal_session(OWNER, "another-token")
+    ended = seal_session(OWNER, TOKEN, hours=-1)
+    assert open_session(sealed, TOKEN) == Who(name="bob", scope="read", id="1234")
+    mixed = f"{better.partition('.')[0]}.{signature}"
+    for cookie in (better, ended, mixed, f"{said}x.{signature}", f"{said}.{signature[:-1]}0x", ".", "", "é.é"):
+        assert open_session(cookie, TOKEN) is None, cookie
+    assert open_session(seal_session(OWNER, ""), "") is None
+
+
+def test_wrong_tokens_are_taken_slowly(locked: Locked) -> None:
+    for _ in range(10):
+        assert locked.log_in("wrong").status_code == 401
+    for token in ("wrong", TOKEN):
+        answer = locked.log_in(token)
+        assert answer.status_code == 429
+        assert 1 <= int(answer.headers["retry-after"]) <= 61
+    assert "Too many wrong tokens" in answer.text
+    assert locked.gui.get("/datasets", headers=OWNERS).status_code == 200, "who is known is not held up"
+
+
+def test_a_session_goes_as_far_as_its_token_and_ends_with_it(locked: Locked) -> None:
+    locked.make("ann", "read")
+    token = locked.make("ben", "read")
+    assert locked.log_in(token).status_code == 303
+    assert "ben Log out" in text_of(locked.gui.get("/jobs", headers=PAGE))
+    refused = locked.gui.post("/machine/self-test", headers=PAGE)
+    assert refused.status_code == 403
+    assert "needs the scope “admin”, and the token “ben” has “read”" in text_of(refused)
+    assert locked.gui.get("/machine/tokens", headers=PAGE).status_code == 403
+    locked.sdk.delete("/v1/tokens/ben", headers=OWNERS)
+    ended = locked.gui.get("/jobs", headers=PAGE, follow_redirects=False)
+    assert (ended.status_code, ended.headers["location"]) == (303, "/login?next=%2Fjobs")
+
+
+def test_the_api_holds_a_session_to_its_scope_even_where_the_pages_did_not(locked: Locked) -> None:
+    locked.make("cleo", "read")
+    (row,) = locked.sdk.get("/v1/tokens", headers=OWNERS).json()
+    for id, status in ((row["id"], 403), ("none", 401)):
+        assert locked.sdk.post("/v1/jobs/x/resume", headers={**OWNERS, "X-On-Behalf-Of": id}).status_code == status
+    alone = {"X-Token": locked.make("dora", "read"), "X-On-Behalf-Of": ""}
+    assert locked.sdk.post("/v1/jobs/x/resume", headers={**alone, "X-On-Behalf-Of": row["id"]}).status_code == 403
+
+
+def test_tokens_are_made_and_revoked_on_their_page(locked: Locked) -> None:
+    locked.log_in(TOKEN)
+    assert "Only who knows the TOKEN" in locked.gui.get("/machine/tokens").text
+    made = locked.gui.post("/machine/tokens", data={"name": "camera-1", "scope": "infer", "days": "30"})
+    token = re.search(r"<code data-token>(\S+)</code>", made.text)
+    assert token, made.text
+    assert locked.inference.get("/v1/models", headers={"X-Token": token[1]}).status_code == 200
+    page = locked.gui.get("/machine/tokens")
+    assert token[1] not in page.text
+    assert f"{datetime.now(timezone.utc) + timedelta(days=30):%Y-%m-%d}" in page.text
+    refused = (({"name": "camera-1"}, "already"), ({"name": "a b"}, "letters, digits"), ({"name": "b", "days": "soon"}, "no number"))
+    for wrong, said in refused:
+        answer = locked.gui.post("/machine/tokens", data={"scope": "infer", **wrong})
+        assert answer.status_code in (400, 409)
+        assert said in text_of(answer)
+    locked.gui.post("/machine/tokens/camera-1/revoke")
+    assert locked.inference.get("/v1/models", headers={"X-Token": token[1]}).status_code == 401
+
+
+def test_programs_reach_the_pages_with_a_named_token_and_are_answered_in_json(locked: Locked) -> None:
+    reader = {"X-Token": locked.make("reader", "read")}
+    assert locked.gui.get("/jobs", headers=reader).status_code == 200
+    refused = locked.gui.post("/models/m/predict", headers=reader)
+    assert (refused.status_code, refused.json()["error"]) == (403, "Forbidden")
+
+
+def test_pages_whose_api_asks_nobody_take_no_token_but_their_own(tmp_path: Path) -> None:
+    open_sdk, open_inference, _ = apps(tmp_path, "")
+    with TestClient(create_gui(GuiSettings(token=TOKEN), Backend(client_of(open_sdk), client_of(open_inference), TOKEN))) as gui:
+        assert gui.post("/login", data={"token": "anything"}, follow_redirects=False).status_code == 401
+        assert gui.post("/login", data={"token": TOKEN}, follow_redirects=False).status_code == 303
+
+
+# What is written down
+
+
+def test_the_audit_log_says_who_did_what_through_the_pages_too(locked: Locked) -> None:
+    token = locked.make("frida", "train")
+    locked.log_in(token)
+    locked.log_in("wrong")
+    locked.gui.post("/jobs/none/resume", headers={"X-Request-Id": "from-a-page"})
+    locked.gui.get("/jobs")
+    rows = [json.loads(line) for line in (locked.checkpoints / ".maskwright" / "audit.log").read_text().splitlines()]
+    said = [(row["who"], row["method"], row["path"], row["status"]) for row in rows]
+    assert said == [
+        ("owner", "POST", "/v1/tokens", 201),
+        ("frida", "POST", "/v1/login", 200),
+        ("-", "POST", "/v1/login", 401),
+        ("frida", "POST", "/v1/jobs/none/resume", 404),
+    ]
+    assert rows[-1]["request"] == "from-a-page"
+    assert datetime.fromisoformat(rows[-1]["at"]) <= datetime.now(timezone.utc)
+    assert token not in json.dumps(rows)
+    assert [row["path"] for row in locked.sdk.get("/v1/audit?limit=2", headers=OWNERS).json()] == ["/v1/jobs/none/resume", "/v1/login"]
+
+
+def test_a_full_audit_log_is_put_aside_and_the_oldest_goes(tmp_path: Path) -> None:
+    audit = Audit(tmp_path, most=500)
+    for number in range(200):
+        audit.note({"who": "x", "number": number})
+    files = sorted((tmp_path / ".maskwright").glob("audit.log*"))
+    assert [file.name for file in files] == ["audit.log", *(f"audit.log.{number}" for number in (1, 2, 3, 4))]
+    assert all(file.stat().st_size <= 500 for file in files)
+    assert audit.last(1)[0]["number"] == 199
+    numbers = [json.loads(line)["number"] for file in [*files[:0:-1], files[0]] for line in file.read_text().splitlines()]
+    assert numbers == list(range(numbers[0], 200)), "no line is lost between two files"
+
+
+def test_a_path_cannot_add_a_line_to_the_log(locked: Locked, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "maskwright"):
+        locked.sdk.get("/v1/jobs/x%0Awho=owner%20method=POST", headers=OWNERS)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "maskwright.requests"]
+    assert "\n" not in said
+    assert r'path="/v1/jobs/x\nwho=owner method=POST"' in said
+
+
+# The start
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.168.0.7", "::", "lab.example"])
+def test_a_door_to_everybody_wants_a_token(address: str) -> None:
+    with pytest.raises(Invalid, match="without a TOKEN"):
+        refuse_open_door("gui", address, "")
+    refuse_open_door("gui", address, "x")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
+def test_a_door_to_this_machine_wants_none(address: str) -> None:
+    refuse_open_door("gui", address, "")
+
+
+@pytest.mark.parametrize(("service", "host"), [("docker_sdk_api", "SDK_HOST"), ("inference_api", "INFERENCE_HOST"), ("gui", "GUI_HOST")])
+def test_a_service_that_everybody_could_reach_does_not_start(service: str, host: str, tmp_path: Path) -> None:
+    folders = {"CHECKPOINTS": str(tmp_path), "DATASETS": str(tmp_path)}
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), host: "0.0.0.0", **folders}
+    done = subprocess.run([sys.executable, "-m", service], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "would be reached at 0.0.0.0, by more than this machine, without a TOKEN. Set one" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_line_makes_lists_and_revokes_tokens(tmp_path: Path) -> None:
+    def say(*words: str) -> str:
+        environment = {"PATH": "/usr/bin:/bin", "CHECKPOINTS": str(tmp_path)}
+        command = [sys.executable, "-m", "cli", "token", *words]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    token = say("make", "camera", "--scope", "infer", "--days", "7")
+    found = Tokens(tmp_path).find(token)
+    assert (found and found.name, found and found.scope) == ("camera", "infer")
+    assert "camera" in say("list")
+    say("revoke", "camera")
+    assert Tokens(tmp_path).find(token) is None
+
+
+def test_the_client_sends_its_token_and_raises_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening(apps(tmp_path, TOKEN)[1]) as address:
+        with Client(address, token=TOKEN) as client:
+            assert client.models() == []
+        with Client(address) as client, pytest.raises(NoToken, match="needs a token"):
+            client.models()
+        monkeypatch.setenv("MASKWRIGHT_TOKEN", TOKEN)
+        with Client(address) as client:
+            assert client.models() == []
+
+
+def test_the_pages_are_encrypted_with_a_certificate_of_their_own_and_log_in_json(tmp_path: Path) -> None:
+    port = free_port()
+    chosen = {"GUI_PORT": str(port), "TOKEN": TOKEN, "TLS": "self-signed", "HOSTS": "lab.example", "LOG_FORMAT": "json"}
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), **chosen}
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "gui"], env=environment, stdout=log, stderr=log)
+    try:
+        (certificate,) = wait_for(lambda: [*tmp_path.glob("maskwright-tls-*/cert.pem")], 60)
+        trusting = ssl.create_default_context(cafile=certificate)
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusting, trust_env=False) as client:
+
+            def answers() -> bool:
+                try:
+                    return client.get("/health").is_success
+                except httpx.TransportError:
+                    return False
+
+            wait_for(answers, 60)
+            let_in = client.post("/login", data={"token": TOKEN})
+            assert let_in.status_code == 303
+            assert "; secure" in let_in.headers["set-cookie"].lower()
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert certificate.with_name("key.pem").stat().st_mode & 0o077 == 0
+    command = ["openssl", "x509", "-in", certificate, "-noout", "-text"]
+    assert "DNS:lab.example" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    (said,) = [row for row in rows if row.get("path") == "/login"]
+    assert (said["method"], said["status"], said["level"]) == ("POST", 303, "INFO")
+
+
+def test_a_certificate_that_is_not_there_is_said_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"TLS_CERT names “/nowhere/cert\.pem”, which cannot be read"):
+        serving("gui", GuiSettings(tls_cert="/nowhere/cert.pem", tls_key=str(tmp_path)), "127.0.0.1", 4200)
+
+
+@needs_chromium
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of Playwright's driver and of the services
+def test_a_person_logs_in_and_follows_a_training_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_dataset(tmp_path / "datasets" / "plates")
+    monkeypatch.setenv("TOKEN", TOKEN)
+    with services(tmp_path) as address, chromium() as browser, watched_page(browser, address) as page:
+        page.goto("/jobs?search=plates")
+        page.get_by_label("Token").fill("wrong")
+        press(page, "Log in")
+        expect(page.get_by_text("This token is not known")).to_be_visible()
+        page.get_by_label("Token").fill(TOKEN)
+        press(page, "Log in")
+        page.wait_for_url("**/jobs?search=plates")
+        start(page, "plates", "majority/majority/none", "seen", epochs=2)
+        expect(page.get_by_text("finished").first).to_be_visible(timeout=60_000)  # no reload: the page follows the job
+        press(page, "Log out")
+        page.wait_for_url("**/login")
+        page.goto("/jobs/seen")
+        expect(page.get_by_label("Token")).to_be_visible()

@@ -1,0 +1,66 @@
+"""What the OpenAPI documents promise is what the services do, whatever is sent: schemathesis over both, with a token and without."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.conftest import draw_dataset
+from tests.served import serve_brightness
+from tests.test_doors import OWNERS, TOKEN, apps, listening
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
+of_openapi = pytest.importorskip("schemathesis.specs.openapi.checks")
+EXAMPLES = 6
+"""A route, drawn anew at each run but CI's: over weeks that is thousands."""
+CHECKS = [
+    pytest.importorskip("schemathesis.checks").not_a_server_error,
+    of_openapi.status_code_conformance,
+    of_openapi.content_type_conformance,
+    of_openapi.response_headers_conformance,
+    of_openapi.response_schema_conformance,
+]
+PHASES = [Phase.explicit, Phase.generate]
+STARTS_WORK = {"/v1/self-test", "/v1/imports"}
+"""Left out with a token: an empty wish starts a training, and a folder of this machine that happens to exist is read."""
+
+
+@pytest.fixture(params=["docker_sdk_api", "inference_api"])
+def app(request: pytest.FixtureRequest, tmp_path: Path) -> FastAPI:
+    draw_dataset(tmp_path / "datasets" / "plates")
+    serve_brightness(tmp_path / "checkpoints")
+    sdk, inference, _ = apps(tmp_path, TOKEN)
+    return {"docker_sdk_api": sdk, "inference_api": inference}[request.param]
+
+
+def ask(app: FastAPI, token: dict[str, str], examples: int) -> int:
+    """Send each route of the document what it says it takes, and what it does not. How many requests that were."""
+    sent = 0
+    with listening(app) as address:
+        for found in schemathesis.openapi.from_dict(app.openapi()).get_all_operations():
+            operation = found.ok()
+            if token and operation.path in STARTS_WORK:
+                continue
+
+            @settings(max_examples=examples, phases=PHASES, suppress_health_check=list(HealthCheck), database=None)
+            @given(case=operation.as_strategy())
+            def look(case: Any) -> None:
+                nonlocal sent
+                sent += 1
+                answer = case.call(base_url=address, headers=token or None, timeout=30, allow_redirects=False)
+                if not token and case.path != "/v1/health":
+                    assert answer.status_code == 401, (case.method, case.path)
+                case.validate_response(answer, checks=CHECKS)
+
+            look()
+    return sent
+
+
+def test_with_a_token_every_answer_is_one_that_the_document_names(app: FastAPI) -> None:
+    assert ask(app, OWNERS, EXAMPLES) > 60
+
+
+def test_without_a_token_every_route_of_the_document_is_refused(app: FastAPI) -> None:
+    assert ask(app, {}, 2) > 20
