@@ -25,24 +25,31 @@ LOGS = Path(__file__).resolve().parent.parent / ".logs"
 @dataclass(frozen=True)
 class Service:
     package: str
-    port_variable: str
+    name: str
+    """As its variables begin: GUI_PORT, GUI_HOST."""
     default_port: int
     health: str
 
     @property
     def port(self) -> int:
-        return int(os.environ.get(self.port_variable, self.default_port))
+        return int(os.environ.get(f"{self.name}_PORT", self.default_port))
+
+    @property
+    def host(self) -> str:
+        """Where it can be asked from here."""
+        host = os.environ.get(f"{self.name}_HOST", "")
+        return "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
 
     @property
     def address(self) -> str:
         encrypted = self.package == "gui" and any(os.environ.get(name) for name in TLS)
-        return f"{'https' if encrypted else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if encrypted else 'http'}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 SERVICES = (
-    Service("docker_sdk_api", "SDK_PORT", 4222, "/v1/health"),
-    Service("inference_api", "INFERENCE_PORT", 4343, "/v1/health"),
-    Service("gui", "GUI_PORT", 4200, "/health"),
+    Service("docker_sdk_api", "SDK", 4222, "/v1/health"),
+    Service("inference_api", "INFERENCE", 4343, "/v1/health"),
+    Service("gui", "GUI", 4200, "/health"),
 )
 
 
@@ -70,12 +77,12 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _require_free(service: Service) -> None:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in service.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", service.port))
+            probe.bind((service.host, service.port))
         except OSError as error:
-            cure = f"Stop the program that uses it, or choose another: {service.port_variable}={service.port + 10000} ./run/local.sh"
+            cure = f"Stop the program that uses it, or choose another: {service.name}_PORT={service.port + 10000} ./run/local.sh"
             raise Taken(f"Port {service.port}, which {service.package} needs, is taken.", cure) from error
 
 

@@ -36,7 +36,7 @@ class Audit:
         for file in (self.file, self._older(1)):
             if len(lines) < most and file.is_file():
                 lines += file.read_bytes().splitlines()[::-1]
-        return [json.loads(line) for line in lines[:most]]
+        return [record for line in lines[:most] if (record := _read(line))]
 
     def _append(self, line: bytes) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,9 +47,19 @@ class Audit:
                     former.replace(self._older(number))
         place = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(place, line)
+            if os.write(place, line) != len(line):
+                os.write(place, b"\n")  # what a full disk tore stays a line of its own
         finally:
             os.close(place)
 
     def _older(self, number: int) -> Path:
         return self.file.with_name(f"{self.file.name}.{number}") if number else self.file
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    """Nothing where a full disk tore the line."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

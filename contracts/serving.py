@@ -14,6 +14,8 @@ from pydantic import BaseModel, Field
 
 from contracts.errors import Invalid, Problem, Unavailable
 
+SHORTEST = 16
+"""Signs of a TOKEN that others than this machine may guess at: sessions are signed with it."""
 DAYS = 825
 """For which a self-signed certificate is good: browsers take no longer ones."""
 
@@ -70,6 +72,8 @@ def refuse_open_door(service: str, address: str, token: str) -> None:
             f"{service} would be reached at {address}, by more than this machine, without a TOKEN.",
             "Set one, such as TOKEN=$(openssl rand -hex 32), or let it listen at 127.0.0.1.",
         )
+    if token and len(token) < SHORTEST and not is_this_machine(address):
+        raise Invalid(f"A TOKEN of {len(token)} signs can be guessed.", f"Take {SHORTEST} or more: TOKEN=$(openssl rand -hex 32).")
 
 
 def _certificate(settings: DoorSettings, host: str) -> dict[str, str]:

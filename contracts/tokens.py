@@ -134,6 +134,8 @@ class Tokens:
                 self._seen = (found.st_mtime_ns, found.st_ino)
         except FileNotFoundError:
             return []
+        except PermissionError as error:
+            raise _foreign(self.file) from error
         except ValidationError as error:
             raise Broken(f"{self.file} cannot be read.", "Move it away: named tokens then have to be made anew.") from error
         return self._rows
@@ -144,10 +146,19 @@ class Tokens:
     @contextmanager
     def _alone(self) -> Iterator[list[_Kept]]:
         """The rows, while nobody else changes them: the command line and the service may at the same time."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.file.with_suffix(".lock"), "w") as lock:
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            lock = open(self.file.with_suffix(".lock"), "w")  # noqa: SIM115  # closed below
+        except PermissionError as error:
+            raise _foreign(self.file) from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield self._read()
+
+
+def _foreign(file: Path) -> Broken:
+    cure = f"Give the folder to whom the service runs as: sudo chown -R --reference={file.parent.parent} {file.parent}"
+    return Broken(f"{file} belongs to somebody else, perhaps to root.", cure)
 
 
 def _who(row: _Kept) -> Who:

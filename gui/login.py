@@ -2,13 +2,13 @@
 
 import time
 from collections import deque
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from contracts.doors import COOKIE
-from contracts.errors import Busy, NoToken, Problem
+from contracts.errors import Busy, NoToken, Problem, TooLarge
 from contracts.origins import Message
 from contracts.tokens import OWNER, SESSION_HOURS, Who, is_same, seal_session
 from gui.backend import Asks, Backend
@@ -18,6 +18,8 @@ from gui.settings import Settings
 router = APIRouter(include_in_schema=False)
 MOST_FAILURES, MINUTE = 10, 60.0
 MOST_ADDRESSES = 10_000
+LONGEST_FORM = 16_384
+"""Bytes."""
 
 
 class Failures:
@@ -37,6 +39,11 @@ class Failures:
         if address not in self._times and len(self._times) >= MOST_ADDRESSES:
             self._times.pop(next(iter(self._times)))
         self._times.setdefault(address, deque()).append(time.monotonic())
+
+    def take_back(self, address: str) -> None:
+        """The last one was none."""
+        if times := self._times.get(address):
+            times.pop()
 
     def _recent(self, address: str) -> deque[float]:
         times = self._times.get(address, deque())
@@ -61,20 +68,21 @@ async def ask(request: Request, next: str = "") -> Response:
 
 @router.post("/login", name="log_in")
 async def log_in(request: Request, backend: Asks) -> Response:
-    form = await request.form()
-    then, token = str(form.get("next", "")), str(form.get("token", "")).strip()
     failures: Failures = request.app.state.failures
-    address, own = request.client.host if request.client else "", settings_of(request).token
+    address, own, then = request.client.host if request.client else "", settings_of(request).token, ""
     if not own:
         return RedirectResponse(path_to(request, "start"), status_code=303)
     try:
         failures.refuse(address)
+        failures.add(address)  # taken back when it is right: what comes at the same time counts too
+        form = await _read_form(request)
+        then, token = form.get("next", ""), form.get("token", "").strip()
         who = await find_who(backend, own, token, login=True)
         if who is None:
-            failures.add(address)
             raise NoToken("This token is not known, or has ended.", "Look whether all of it was copied, or ask for a new one.")
     except Problem as problem:
         return _form(request, then, problem)
+    failures.take_back(address)
     answer = RedirectResponse(then if is_own_path(then) else path_to(request, "start"), status_code=303)
     cookie = seal_session(who, own)
     secure = request.url.scheme == "https"
@@ -122,8 +130,19 @@ def turn_away(scope: Message, problem: Problem) -> Response:
         return page(request, "problem.html", {"problem": problem}, problem.status)
     here = [("next", f"{request.url.path}{'?' if request.url.query else ''}{request.url.query}")] if request.method == "GET" else []
     answer = RedirectResponse(path_to(request, "login", here), status_code=303)
-    answer.delete_cookie(COOKIE, path=scope.get("root_path") or "/")
+    if COOKIE in request.cookies:  # who comes from another site sends none, and stays logged in
+        answer.delete_cookie(COOKIE, path=scope.get("root_path") or "/")
     return answer
+
+
+async def _read_form(request: Request) -> dict[str, str]:
+    """Of somebody who is not known yet, so that no more is read than a login is long. Raises TooLarge."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST_FORM:
+            raise TooLarge("This is no login.", "Send the token, and nothing else.")
+    return dict(parse_qsl(body.decode("utf-8", "replace")))
 
 
 def _form(request: Request, then: str, problem: Problem | None = None) -> HTMLResponse:

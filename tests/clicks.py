@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.waits import ROOT, wait_for
+from tests.waits import ROOT, free_port, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = [
@@ -53,13 +52,7 @@ def services(home: Path, ports: dict[str, str] | None = None) -> Iterator[str]:
 
 def free_ports() -> dict[str, str]:
     """Settings for services that may be started again at the same addresses."""
-    return {name: str(_free_port()) for name in ("SDK_PORT", "INFERENCE_PORT", "GUI_PORT")}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return {name: str(free_port()) for name in ("SDK_PORT", "INFERENCE_PORT", "GUI_PORT")}
 
 
 def _answers(port: str, path: str) -> bool:

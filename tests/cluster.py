@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import pytest
 
 from contracts.errors import Unavailable
 from docker_sdk_api.launchers.ray_head import Head
-from tests.waits import ROOT, wait_for
+from tests.waits import ROOT, free_port, wait_for
 
 RAY_PYTHON = ROOT / ".venv-ray" / "bin" / "python"
 QUICK = {
@@ -91,12 +90,6 @@ def _family(pid: int) -> list[int]:
         return [root.pid, *(child.pid for child in root.children(recursive=True))]
     except psutil.NoSuchProcess:
         return []
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

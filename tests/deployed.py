@@ -1,7 +1,6 @@
 """The product in containers, as a test has it: built from the tree, up on ports and with a checkpoints folder of its own."""
 
 import os
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from docker.models.containers import Container
 
 from tests.conftest import ROOT, wait_for
 from tests.engine import compose, image
+from tests.waits import free_port
 
 BUILD_DEADLINE = 1200.0
 DEADLINE = 120.0
@@ -31,12 +31,6 @@ def run(*command: str, seconds: float = DEADLINE, **environment: str) -> str:
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(client: httpx.Client, path: str) -> bool:

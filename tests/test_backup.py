@@ -15,8 +15,9 @@ from fastapi.testclient import TestClient
 
 from docker_sdk_api.settings import Settings
 from tests.conftest import ROOT, draw_dataset, ended, wait_for
-from tests.deployed import BUILD_DEADLINE, DEADLINE, SOMEBODY, Deployment, build, free_port
+from tests.deployed import BUILD_DEADLINE, DEADLINE, SOMEBODY, Deployment, build
 from tests.engine import compose, engine, image
+from tests.waits import free_port
 
 VOLUMES = ROOT / "tests" / "volumes"
 """Folders as the first version left them: a job that finished, and one that was killed after its fourth epoch of sixty."""

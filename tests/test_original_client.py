@@ -25,7 +25,8 @@ from tests.clicks import chromium, needs_chromium
 from tests.conftest import ROOT, draw_dataset, run_job, wait_for
 from tests.served import serve_brightness, served
 from tests.service import running
-from tests.test_original_training import free_port, needs_gluon
+from tests.test_original_training import needs_gluon
+from tests.waits import free_port
 
 SLASHES = pytest.mark.parametrize("slash", ["", "/"], ids=["without slash", "with slash"])
 PAGE = "http://lab.local:8080"

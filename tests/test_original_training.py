@@ -1,7 +1,6 @@
 """The training API of the GluonCV training GUI: what its clients say becomes a job like any other, or is refused in a sentence."""
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from contracts.job import Job
 from contracts.job_folder import JobFolder
 from contracts.original import Config, Wish, job_of
 from tests.conftest import ROOT, ended, wait_for
+from tests.waits import free_port
 
 PYTHON = ROOT / ".venv-gluon" / "bin" / "python"
 needs_gluon = pytest.mark.skipif(not PYTHON.exists(), reason=f"no Python with MXNet at {PYTHON}")
@@ -23,12 +23,6 @@ INFO = {"dataset_name": "plates", "num_classes": 3, "classes": ["background", "p
 SAID = {"weight_type": "from_scratch", "network": "fcn", "backbone": "resnet50", "model_name": "old", "api_port": 5300}
 SAID |= {"lr": 0.01, "momentum": 0.8, "weight_decay": 0.001, "num_workers": 0, "batch_size": 2, "validation_batch_size": 3}
 SAID |= {"epochs": 1, "augment_data": False, "crop_size": 64, "base_size": 96, "gpus": [-1]}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

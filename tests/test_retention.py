@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from contracts.job_folder import JobFolder
@@ -22,7 +23,7 @@ MONTH = 30
 
 
 @pytest.fixture
-def jobs(api: TestClient, dataset: Path, settings: Settings) -> dict[str, JobFolder]:
+def jobs(api: TestClient, sdk_app: FastAPI, dataset: Path, settings: Settings) -> dict[str, JobFolder]:
     """One that finished and one that was stopped, without a model."""
     names = {"dataset": dataset.name, "engine": "majority", "network": "majority", "backbone": "none"}
     for name, epochs in (("good", 1), ("broken", 10_000)):
@@ -31,6 +32,7 @@ def jobs(api: TestClient, dataset: Path, settings: Settings) -> dict[str, JobFol
     wait_for(lambda: state(api, "broken") == "training", 60)
     api.post("/v1/jobs/broken/stop", json={"keep_best": False})
     wait_for(lambda: (state(api, "good"), state(api, "broken")) == ("finished", "stopped"), 60)
+    wait_for(lambda: not sdk_app.state.jobs.launcher.running(), 30)  # their last words are written a moment before they are gone
     return {name: JobFolder(settings.checkpoints / name) for name in ("good", "broken")}
 
 

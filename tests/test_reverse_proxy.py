@@ -14,8 +14,9 @@ from playwright.sync_api import expect
 
 from tests.clicks import chromium, free_ports, needs_chromium, press, services, start, watched_page
 from tests.conftest import ROOT, draw_dataset, wait_for
-from tests.deployed import answers, free_port
+from tests.deployed import answers
 from tests.test_dataset_pages import labelme_files, zipped
+from tests.waits import free_port
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 PATH = "/maskwright"

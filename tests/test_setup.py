@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.waits import free_port
 
 TOOLS = ["awk", "bash", "cat", "dirname", "echo", "grep", "head", "id", "ln", "mv", "printf", "rm", "sed", "tail", "tr"]
 DOCKER = """case "$*" in
@@ -47,12 +48,6 @@ class Machine:
     def env(self) -> dict[str, str]:
         lines = (self.folder / ".env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -150,8 +145,8 @@ def test_opening_a_service_to_the_network_wants_a_token(machine: Machine) -> Non
     refused = machine.setup("--arch", "cpu", "--yes", "--open", "gui")
     assert refused.returncode == 2
     assert "set a token first: TOKEN=" in refused.stderr
-    assert machine.setup("--arch", "cpu", "--yes", "--open", "gui", TOKEN="abc").returncode == 0
-    assert (machine.env["GUI_ADDRESS"], machine.env["TOKEN"]) == ("0.0.0.0", "abc")
+    assert machine.setup("--arch", "cpu", "--yes", "--open", "gui", TOKEN="a" * 32).returncode == 0
+    assert (machine.env["GUI_ADDRESS"], machine.env["TOKEN"]) == ("0.0.0.0", "a" * 32)
     assert "SDK_ADDRESS" not in machine.env
 
 
@@ -204,5 +199,5 @@ def test_a_service_that_is_published_to_the_network_does_not_start_without_a_tok
     refused = starts(PUBLISHED="0.0.0.0")
     assert refused.returncode == 1
     assert "gui is published at 0.0.0.0, to more than this machine, without a TOKEN" in refused.stderr
-    assert starts(PUBLISHED="0.0.0.0", TOKEN="abc").returncode == 0
+    assert starts(PUBLISHED="0.0.0.0", TOKEN="a" * 32).returncode == 0
     assert starts(PUBLISHED="127.0.0.1").returncode == 0

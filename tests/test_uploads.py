@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from docker_sdk_api.app import create_app
 from docker_sdk_api.settings import Settings
 from tests.conftest import ROOT, wait_for
+from tests.waits import free_port
 
 LARGE = 192 * 2**20
 PIECE = bytes(range(256)) * 4096
@@ -184,12 +185,6 @@ def service(datasets: Path, port: int) -> Iterator[subprocess.Popen]:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ask(port: int, method: str, path: str, body: object = None) -> dict:

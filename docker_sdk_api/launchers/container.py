@@ -79,6 +79,9 @@ def container_request(task: Task, image: str, host_path: Callable[[Path], Path],
     `host_path` says what a path is called on the engine's host; `user` ("uid:gid") will own what the task writes.
     """
     mounts = [*((folder, False) for folder in (task.folder, *task.writable)), *((folder, True) for folder in task.read_only)]
+    asked = JobFolder(task.folder).job_file
+    if task.port is None and asked.is_file():  # what was asked decides what a resume mounts; only an old client's job writes it itself
+        mounts.append((asked, True))
     request: dict[str, Any] = {
         "image": image,
         "entrypoint": ["/bin/sh", "-c", _INTO_LOG, str(JobFolder(task.folder).log_file)],
