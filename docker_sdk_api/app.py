@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.jobs = Jobs(settings, create_launcher(settings), app.state.datasets.check)
     app.state.models = Models(app.state.jobs)
     app.state.speeds = Speeds(app.state.jobs)
-    app.state.dispatch = Dispatch(app.state.jobs, app.state.speeds)
+    app.state.dispatch = Dispatch(app.state.jobs, app.state.speeds, app.state.datasets.known)
     app.state.retention = Retention(app.state.jobs)
     data = (artefacts, augmented, datasets, deleted, imports, models, retention, uploads, weights)
     work = (forecast, jobs, machine, original, queue, recommend, tokens)

@@ -103,6 +103,11 @@ class Datasets:
         """The full check; again only when a file of the dataset has changed since, by name, size and time."""
         return self._check(folder).report.result()
 
+    def known(self, folder: Path) -> Report | None:
+        """What the latest check found, perhaps of the folder as it was before; None where none has ended well. Nobody waits for it."""
+        check = self._checks.get(folder) or self._check(folder)
+        return None if not check.report.done() or check.report.exception() else check.report.result()
+
     def _check(self, folder: Path) -> _Check:
         """The check of the folder as it is now, started if there is none yet."""
         present = _state(folder)

@@ -3,8 +3,10 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from contracts.errors import NotFound, Problem, Unavailable
 from contracts.events import Failed
@@ -27,6 +29,7 @@ class Ends:
         self.silence = jobs.settings.silent_minutes * 60
         self._heard: dict[str, tuple[tuple[int, int], float]] = {}
         self._over = threading.Event()
+        self._said: dict[str, str] = {}
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -42,13 +45,24 @@ class Ends:
     def _run(self) -> None:
         between = min(BETWEEN, self.silence / 3) if self.silence else BETWEEN
         while not self._over.wait(between):
-            self.look()
+            self._try("", self.look)
 
     def look(self) -> None:
         """At every job once."""
         for name in self.jobs.names():
+            self._try(name, partial(self._look_at, name))
+
+    def _try(self, name: str, what: Callable[[], None]) -> None:
+        """Whatever goes wrong with one job keeps nobody from looking at the others, or again. It is said once."""
+        said = ""
+        try:
             with suppress(NotFound, FileNotFoundError, Unavailable):  # deleted this moment; or nobody knows whether it lives
-                self._look_at(name)
+                what()
+        except Exception:  # noqa: BLE001 - a thread that ends would look after no job any more, and nobody would see it
+            said = f"The job {name or 'list'} could not be looked at: {traceback.format_exc()}"
+        if said and said != self._said.get(name):
+            print(said, file=sys.stderr, flush=True)
+        self._said[name] = said
 
     def _look_at(self, name: str) -> None:
         folder = self.jobs.folder(name)

@@ -4,12 +4,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from annotations.doctor.check import Report, check_dataset
 from annotations.doctor.checking import fingerprint_now
 from contracts.answers import DeletedJob, Gpu
-from contracts.errors import Invalid, NotFound, Problem, Taken, Unavailable
+from contracts.errors import Full, Invalid, NotFound, Problem, Taken, Unavailable
 from contracts.events import Failed, Queued, Resumed, Stage, Stopped, Warned, apply, now
 from contracts.hyperparameters import Hyperparameters, read_hyperparameters
 from contracts.job import Job, JobRequest, JobStatus, JobView, is_name
@@ -106,25 +107,37 @@ class Jobs:
     def _queue(self, job: Job, folder: JobFolder) -> None:
         self.line.settle()
         at_once = not self.waits or job.waiting or job.imported or self.settings.launcher == "ray"  # which has a queue of its own
-        entry = self.line.queue.put(self.line.entry(job), self.line.room(bool(job.gpus)), at_once)
+        mine = self.line.entry(job)
+        entry = self.line.queue.put(mine, self.line.room(mine.gpus), at_once)
         if entry is not None:
             try:
                 self._launch(job, folder)
             except BaseException:
                 self.line.queue.remove(entry)
                 raise
+            finally:
+                self.line.queue.begun(entry)
         self.line.wake()
 
     def _launch(self, job: Job, folder: JobFolder) -> None:
         """Launch a job that has been given its turn; nobody else does meanwhile."""
         folder.add_event(Stage(state="starting", stage="starting"))
+        told = self.standing.status(folder).warnings  # where it is tried again
         for caution in self.line.cautions(job):
-            folder.add_event(Warned(message=caution))
+            if caution not in told:
+                folder.add_event(Warned(message=caution))
         self.launcher.launch(self._task(job, folder))
-        self.line.queue.launched(job.name)
+        with suppress(Unavailable):  # it runs, whatever its queue says of it: `settle` writes it down later
+            self.line.queue.launched(job.name)
 
     def launch_waiting(self, entry: Entry) -> None:
         """Launch a job that has waited for its turn. What keeps it from starting fails it, unless it may be over in a moment."""
+        try:
+            self._launch_waiting(entry)
+        finally:
+            self.line.queue.begun(entry)
+
+    def _launch_waiting(self, entry: Entry) -> None:
         try:
             folder = self.folder(entry.job)
             job, ended = folder.job(), self.standing.status(folder).ended_already
@@ -138,10 +151,14 @@ class Jobs:
         try:
             self.launcher.require(job.engine)
         except Unavailable as problem:
-            self.line.queue.put_back(entry, f"could not be started yet. {problem}", AGAIN)
+            trouble = f"could not be started yet. {problem}"
+            self.line.queue.put_back(entry, trouble, AGAIN)  # and with it all that would be refused by the same: it is asked for once
+            self.line.queue.put_off((other.name for other in self.all() if other.engine == job.engine), trouble, AGAIN)
             return
         try:
             self._launch(job, folder)
+        except (Unavailable, Full) as problem:
+            self._wait_again(entry, folder, f"could not be started yet. {problem}")
         except Problem as problem:
             if not self.launcher.poll(job.name).alive:
                 try:
@@ -149,8 +166,15 @@ class Jobs:
                 finally:
                     self.line.queue.remove(entry)
         except BaseException as error:
-            self.line.queue.put_back(entry, f"could not be started yet ({error})", AGAIN)
+            self._wait_again(entry, folder, f"could not be started yet ({error})")
             raise
+
+    def _wait_again(self, entry: Entry, folder: JobFolder, trouble: str) -> None:
+        """A job whose launch went wrong by what may pass, unless it runs after all."""
+        if not self.launcher.poll(entry.job).alive:
+            with suppress(Full):
+                folder.add_event(Queued())
+            self.line.queue.put_back(entry, trouble, AGAIN)
 
     def cancel(self, name: str) -> bool:
         """Take a job that waits out of the queue, for good. Whether it did wait."""
@@ -240,6 +264,8 @@ class Jobs:
         entry = self.line.queue.entry(name)
         if entry is not None and (not entry.runs or self.line.queue.being_launched(entry)):
             return Pulse(alive=True)
+        if entry is not None and entry.state == "launching" and self.waits:  # given up: in a moment the line settles what becomes of it
+            return Pulse(alive=True)
         return self.launcher.poll(name)
 
     def settle(self, name: str, failed: Failed | None = None) -> JobStatus:
@@ -307,14 +333,20 @@ class Jobs:
         mine = self.standing.job(self.folder(name)).gpus
         return [gpu for gpu in self.launcher.gpus().found if gpu.id in mine] if mine else []
 
-    def delete(self, name: str) -> DeletedJob:
-        """Move an ended job aside with everything in its folder, its model too, to go for good later. Raises Taken while it runs."""
+    def delete(self, name: str, waiting: bool = True) -> DeletedJob:
+        """Move an ended job aside with everything in its folder, its model too, to go for good later. Raises Taken while it runs.
+
+        One that waits is cancelled; where not `waiting`, Taken is raised.
+        """
         folder = self.folder(name)
-        self.cancel(name)
+        if waiting:
+            self.cancel(name)
         status = self.status(name)
         if status.ended_already:
             self.launcher.stop(name, GRACE)  # its last event is written, its process may take a moment more to end
-        if self.launcher.poll(name).alive:
+        elif status.state == "queued" and not waiting:
+            raise Taken(f"The job “{name}” waits for its turn.", "Cancel it first.")
+        if self._pulse(name).alive:  # or a service is launching it
             raise Taken(f"The job “{name}” is still running.", "Stop it first.")
         if not self.standing.status(folder).ended_already:  # the launcher, which knew how it ended, will have forgotten it
             folder.add_event(Failed(cause=status.cause, cure=status.cure))

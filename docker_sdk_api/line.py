@@ -2,19 +2,21 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 
 import psutil
 
 from contracts.answers import Gpu
-from contracts.errors import Unavailable
+from contracts.errors import Problem
 from contracts.events import Queued, Stopped
 from contracts.job import ENDED, Job, JobStatus
 from contracts.job_folder import JobFolder
 from contracts.networks import CATALOGUE
 from contracts.queue import Place, QueueView, Running, Waiting
+from docker_sdk_api.gpus import Gpus
 from docker_sdk_api.launchers import Launcher
 from docker_sdk_api.machine import count_cores
 from docker_sdk_api.plan import PRIORITIES, Entry, Room, in_order, plan, starts
@@ -50,11 +52,16 @@ class Line:
         self._looking = threading.RLock()
         self._inside = False
         self._seen: tuple[float, QueueView] | None = None
+        self._change = object()
 
     def wake(self) -> None:
         """Something has changed: whoever launches is to look at once."""
-        self._seen = None
+        self._forget()
         self.woken.set()
+
+    def _forget(self) -> None:
+        """What was seen, and what somebody is seeing at this moment."""
+        self._change, self._seen = object(), None
 
     def entry(self, job: Job) -> Entry:
         """A job as the queue has it."""
@@ -83,23 +90,28 @@ class Line:
     def settle(self) -> None:
         """Free what jobs held that run no more, and let those wait again whose launch came to nothing."""
         for entry in self.queue.entries():
-            if not entry.runs:
-                continue
-            try:
-                pulse = self.launcher.poll(entry.job)
-            except Unavailable:  # nobody knows whether it lives: it keeps what it holds
-                continue
-            if pulse.alive and entry.state == "launching" and not self.queue.being_launched(entry):
-                self.queue.launched(entry.job)
-            elif pulse.alive and self._lingers(entry.job):
-                self.launcher.stop(entry.job, GRACE)
-            elif pulse.alive or self.queue.being_launched(entry):
-                continue
-            elif entry.state == "launching" and pulse.exit_code is None:
-                self._wait_again(entry)
-            else:
-                self.queue.remove(entry)
-            self._seen = None
+            # Where nobody knows whether it lives, or its folder is damaged, it keeps what it holds, and the others are looked at.
+            with suppress(Problem, OSError, ValueError):
+                if entry.runs and self._settle(entry):
+                    self._forget()
+
+    def _settle(self, entry: Entry) -> bool:
+        """Whether anything has changed for a job that has had its turn."""
+        launches = self.queue.being_launched(entry)  # asked before the launcher is: it may be launched meanwhile
+        if entry.state == "launching" and not launches and self.queue.entry(entry.job) != entry:
+            return False  # done since it was looked at
+        pulse = self.launcher.poll(entry.job)
+        if pulse.alive and entry.state == "launching" and not launches:
+            self.queue.launched(entry.job)
+        elif pulse.alive and self._lingers(entry.job):
+            self.launcher.stop(entry.job, GRACE)
+        elif pulse.alive or launches:
+            return False
+        elif entry.state == "launching" and pulse.exit_code is None:
+            self._wait_again(entry)
+        else:
+            self.queue.remove(entry)
+        return True
 
     def _lingers(self, name: str) -> bool:
         """Whether a job has told its end long ago, and its process still holds what it was given."""
@@ -116,14 +128,19 @@ class Line:
             folder.add_event(Queued())
         self.queue.put_back(entry)
 
-    def room(self, gpus: bool = False) -> Room:
-        """What there is at this moment. `gpus`: whether somebody wants one."""
+    def room(self, gpus: Sequence[int] = ()) -> Room:
+        """What there is at this moment. `gpus`: those that are wanted besides what waiting jobs want.
+
+        A GPU that is not found is refused: a driver that fails for a moment would else let all that wait for one be launched, and fail.
+        """
         memory = psutil.virtual_memory()
         found = self.queue.entries()
         held = {gpu for entry in found if entry.runs for gpu in entry.gpus}
-        wanted = gpus or any(entry.gpus and not entry.runs for entry in found)
-        free = [gpu for gpu in self.launcher.gpus().found if gpu.id not in held] if wanted else []
-        refused = {gpu.id: reason for gpu in free if (reason := self._taken(gpu))}
+        wanted = {*gpus, *(gpu for entry in found if not entry.runs for gpu in entry.gpus)} - held
+        there = self.launcher.gpus() if wanted else Gpus([])
+        missing = dict.fromkeys(wanted, there.note or "it is not there")
+        told = missing | {gpu.id: self._taken(gpu) for gpu in there.found if gpu.id in wanted}
+        refused = {gpu: reason for gpu, reason in told.items() if reason}
         return Room(self.parallel(), round(memory.total * SPARE), memory.available, refused)
 
     def parallel(self) -> int:
@@ -148,11 +165,14 @@ class Line:
             if self._inside:  # an estimate asks how another job stands
                 return QueueView(waiting=[], running=[], parallel_jobs=self.parallel())
             if seen is None or time.monotonic() - seen[0] > SECONDS_BETWEEN_LOOKS:
-                self._inside = True
+                self._inside, change = True, self._change
                 try:
-                    seen = self._seen = (time.monotonic(), self._look())
+                    view = self._look()
+                    seen = (time.monotonic(), view)
                 finally:
                     self._inside = False
+                if self._change is change:
+                    self._seen = seen
             return seen[1]
 
     def _look(self) -> QueueView:

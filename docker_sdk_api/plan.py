@@ -78,8 +78,8 @@ class _Tally:
         self.room = room
         self.holders = {gpu: entry.job for entry in running for gpu in entry.gpus}
         self.on_cpu = [entry.job for entry in running if entry.counted and not entry.gpus]
-        self.taken = sum(entry.memory for entry in running)
-        self.any = bool(running)
+        self.taken = sum(self._part(entry) for entry in running)
+        self.any = any(_learns(entry) for entry in running)
         self.promised: dict[int, str] = {}
         self.next_on_cpu = self.next_for_memory = ""
 
@@ -95,7 +95,7 @@ class _Tally:
         self.holders |= dict.fromkeys(entry.gpus, entry.job)
         if entry.counted and not entry.gpus:
             self.on_cpu.append(entry.job)
-        self.taken, self.any = self.taken + entry.memory, True
+        self.taken, self.any = self.taken + self._part(entry), self.any or _learns(entry)
         return ""
 
     def _gpus(self, entry: Entry) -> str:
@@ -118,6 +118,10 @@ class _Tally:
             return f"waits for a place on the CPU, held by {names}"
         return ""
 
+    def _part(self, entry: Entry) -> int:
+        """Of the memory, what a job takes: never more than there is for jobs, for which it would wait for ever."""
+        return min(entry.memory, self.room.memory)
+
     def _memory(self, entry: Entry) -> str:
         """The first job always has enough: it would wait for ever for what nobody here can free."""
         if not self.any:
@@ -125,10 +129,15 @@ class _Tally:
         if self.next_for_memory:
             return f"waits for memory, after {self.next_for_memory}"
         left = min(self.room.free, self.room.memory - self.taken)
-        if entry.memory > left:
+        if self._part(entry) > left:
             self.next_for_memory = entry.job
             return f"waits for memory: it takes about {entry.memory / 1e9:.1f} GB, and {max(left, 0) / 1e9:.1f} GB are free for it"
         return ""
+
+
+def _learns(entry: Entry) -> bool:
+    """Not one that only converts a model or waits for an old client, which may do so for days."""
+    return entry.counted or bool(entry.gpus)
 
 
 def starts(entries: Sequence[Entry], room: Room, left: Mapping[str, float | None], lasts: Mapping[str, float | None]) -> dict[str, float]:

@@ -7,7 +7,7 @@ one transaction that nobody else has meanwhile, so that of many services one lau
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,10 +45,17 @@ from docker_sdk_api.plan import PRIORITIES, Entry, Room, in_order, plan
 FOLDER = ".maskwright"
 LEASE = 120.0
 """Seconds after which a launch that is neither done nor given up is no longer believed in, where its service cannot be seen from here."""
-PATIENCE = 30.0
-"""Seconds to wait for the database while others write."""
+PATIENCE, GLANCE = 30.0, 3.0
+"""Seconds to wait for the database: to change something while others write, and only to look."""
+AWAY = 5.0
+"""For so many seconds a database that kept somebody waiting and did not answer is not asked again: callers would wait one after another."""
+LONG = 1.0
+"""Seconds after which somebody was kept waiting."""
 LOCK = 4222
 """The number of PostgreSQL's advisory lock that a transaction here holds."""
+
+LAUNCHING: set[str] = set()
+"""The turns that this process is launching now, whichever of its queues gave them."""
 
 TABLES = MetaData()
 ENTRIES = Table(
@@ -77,24 +84,30 @@ class Queue:
         self.url = url
         self.file = checkpoints.absolute() / FOLDER / "queue.db"
         self.owner = f"{boot_id()}/{gethostname()}/{os.getpid()}/{started_at(os.getpid())}"
-        self._engine: Engine | None = None
+        self._engines: dict[bool, Engine] = {}
+        self._made = False
+        self._away: dict[bool, tuple[float, Unavailable]] = {}
 
     def entries(self) -> list[Entry]:
-        with self._turn() as to:
+        with self._transaction(looks=True) as to:
             return _read(to)
 
     def entry(self, job: str) -> Entry | None:
-        return next((entry for entry in self.entries() if entry.job == job), None)
+        with self._transaction(looks=True) as to:
+            return next(iter(_read(to, job)), None)
 
     def put(self, entry: Entry, room: Room | None = None, at_once: bool = False) -> Entry | None:
-        """Add a job that is not there yet. Given back: its turn has come, and whoever asked is to launch it.
+        """Add a job that is not there yet. Given back: its turn has come, and whoever asked is to launch it, and to say `begun` then.
 
-        Without a room it only waits. `at_once`: it takes its turn whoever waits; raises Taken where another job holds its GPU.
+        Without a room it only waits. `at_once`: it takes its turn whoever waits, although another service may have put it among them
+        since its folder was written; raises Taken where another job holds its GPU.
         """
-        with self._turn() as to:
-            if any(other.job == entry.job for other in _read(to)):
+        with self._giving() as turn, self._transaction() as to:
+            there = next(iter(_read(to, entry.job)), None)
+            if there is not None and not (at_once and there.state == "waiting"):
                 return None
-            to.execute(insert(ENTRIES).values(**_row(entry)))
+            if there is None:
+                to.execute(insert(ENTRIES).values(**_row(entry)))
             if entry.state == "launched":
                 _hold(to, replace(entry, gpus=tuple(gpu for gpu in entry.gpus if gpu not in _held(to))))
                 return None
@@ -103,37 +116,47 @@ class Queue:
                     raise Taken(f"{other}.", "Wait for its end, or start this one over the page or the API, where it queues for it.")
             elif room is None or plan(_read(to), room, time.time())[entry.job]:
                 return None
-            return self._take(to, entry)
+            return self._take(to, entry, turn)
 
     def take(self, room: Room) -> Entry | None:
-        """The next job whose turn has come, to be launched by whoever asked."""
-        with self._turn() as to:
+        """The next job whose turn has come, to be launched by whoever asked, who says `begun` then."""
+        with self._giving() as turn, self._transaction() as to:
             entries = _read(to)
             turns = plan(entries, room, time.time())
             entry = next((entry for entry in in_order(entries) if not turns[entry.job]), None)
-            return None if entry is None else self._take(to, entry)
+            return None if entry is None else self._take(to, entry, turn)
+
+    def begun(self, entry: Entry) -> None:
+        """Whoever was given a turn launches it no more: it did, or could not. What is still said to be launched is then settled."""
+        LAUNCHING.discard(entry.turn)
 
     def launched(self, job: str) -> None:
-        with self._turn() as to:
+        with self._transaction() as to:
             to.execute(update(ENTRIES).where(ENTRIES.c.job == job).values(state="launched", until=0.0, trouble=""))
 
     def put_back(self, entry: Entry, trouble: str = "", seconds: float = 0.0) -> None:
         """A job whose launch came to nothing waits again, in its place; it is tried again after so many seconds."""
-        with self._turn() as to:
+        with self._transaction() as to:
             if _is_there(to, entry):
                 to.execute(delete(HELD).where(HELD.c.job == entry.job))
                 again = {"state": "waiting", "turn": "", "owner": "", "until": time.time() + seconds, "trouble": trouble}
                 to.execute(update(ENTRIES).where(ENTRIES.c.job == entry.job).values(**again))
 
+    def put_off(self, jobs: Iterable[str], trouble: str, seconds: float) -> None:
+        """Those of them that wait are not tried before so many seconds."""
+        named, values = list(jobs), {"until": time.time() + seconds, "trouble": trouble}
+        with self._transaction() as to:
+            to.execute(update(ENTRIES).where(ENTRIES.c.job.in_(named), ENTRIES.c.state == "waiting").values(**values))
+
     def remove(self, entry: Entry) -> None:
         """What it held is free. Nothing happens where it has had another turn since it was looked at."""
-        with self._turn() as to:
+        with self._transaction() as to:
             if _is_there(to, entry):
                 _remove(to, entry.job)
 
     def remove_waiting(self, job: str) -> bool:
         """Whether it waited, and does so no more: then nobody launches it."""
-        with self._turn() as to:
+        with self._transaction() as to:
             waited = any(entry.job == job for entry in in_order(_read(to)))
             if waited:
                 _remove(to, job)
@@ -141,7 +164,7 @@ class Queue:
 
     def move(self, job: str, place: int) -> None:
         """To a place among those that wait, from 1. Its priority becomes that of the jobs that it moved past. Raises NotFound."""
-        with self._turn() as to:
+        with self._transaction() as to:
             line = in_order(_read(to))
             mine = _find(line, job)
             ranks = sorted(entry.rank for entry in line)
@@ -155,7 +178,7 @@ class Queue:
 
     def change(self, job: str, priority: int | None = None, held: bool | None = None) -> None:
         """Of a job that waits. Raises NotFound."""
-        with self._turn() as to:
+        with self._transaction() as to:
             entry = _find(in_order(_read(to)), job)
             state = entry.state if held is None else "held" if held else "waiting"
             values = {"state": state, "priority": entry.priority if priority is None else priority}
@@ -165,50 +188,72 @@ class Queue:
         """Whether a service is about to launch it: this one, one that can be seen to live, or one that has had little time yet."""
         if entry.state != "launching":
             return False
+        if entry.owner == self.owner:
+            return entry.turn in LAUNCHING
         boot, host, pid, started = entry.owner.split("/")
         if (boot, host) == tuple(self.owner.split("/")[:2]):
             return str(started_at(int(pid))) == started
         return entry.until > time.time()
 
-    def _take(self, to: Connection, entry: Entry) -> Entry:
-        taken = replace(entry, state="launching", turn=uuid.uuid4().hex, owner=self.owner, until=time.time() + LEASE, trouble="")
+    def _take(self, to: Connection, entry: Entry, turn: str) -> Entry:
+        taken = replace(entry, state="launching", turn=turn, owner=self.owner, until=time.time() + LEASE, trouble="")
+        LAUNCHING.add(turn)  # before anybody can read of it
         to.execute(update(ENTRIES).where(ENTRIES.c.job == entry.job).values(**_row(taken)))
         _hold(to, taken)
         return taken
 
     @contextmanager
-    def _turn(self) -> Iterator[Connection]:
-        """A transaction that nobody else has at the same time."""
+    def _giving(self) -> Iterator[str]:
+        """A new turn, which nobody launches where its transaction fails."""
+        turn = uuid.uuid4().hex
         try:
-            with self._connect().begin() as to:
-                if to.dialect.name == "postgresql":
+            yield turn
+        except BaseException:
+            LAUNCHING.discard(turn)
+            raise
+
+    @contextmanager
+    def _transaction(self, looks: bool = False) -> Iterator[Connection]:
+        """One that nobody else has at the same time; or one that only looks, and waits for nobody who writes."""
+        began = time.monotonic()
+        until, known = self._away.get(looks, (0.0, None))
+        if known is not None and began < until:
+            raise Unavailable(known.cause, known.cure)
+        try:
+            with self._connect(looks).begin() as to:
+                if to.dialect.name == "postgresql" and not (looks and self._made):
                     to.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-                for table in TABLES.sorted_tables:
+                for table in TABLES.sorted_tables:  # which asks SQLite for nothing that a writer has, where they are there
                     to.execute(CreateTable(table, if_not_exists=True))
                 yield to
+            self._made = True
         except (SQLAlchemyError, OSError) as error:
             place = make_url(self.url).render_as_string() if self.url else str(self.file)
             first = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise Unavailable(
+            problem = Unavailable(
                 f"The queue in {place} cannot be read or written ({first}).",
                 "See that it can be reached and that its disk is not full. A damaged queue.db may be deleted while docker_sdk_api is "
                 "stopped: what waits is put in line again by its age.",
-            ) from error
+            )
+            if time.monotonic() - began > LONG:
+                self._away[looks] = (time.monotonic() + AWAY, problem)
+            raise problem from error
 
-    def _connect(self) -> Engine:
+    def _connect(self, looks: bool) -> Engine:
         if not self.url:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-        if self._engine is None:
-            self._engine = _engine(self.url, self.file)
-        return self._engine
+        if looks not in self._engines:
+            self._engines[looks] = _engine(self.url, self.file, looks)
+        return self._engines[looks]
 
 
-def _engine(url: str, file: Path) -> Engine:
+def _engine(url: str, file: Path, looks: bool) -> Engine:
     """Connections are made for each transaction: there are few, and none is left open in a process that forks or is killed."""
+    wait = {"timeout": GLANCE if looks else PATIENCE}
     if url:
         # pg8000: a driver in Python alone, whose licence is as permissive as the product's.
-        return create_engine(make_url(url).set(drivername="postgresql+pg8000"), poolclass=NullPool, connect_args={"timeout": PATIENCE})
-    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, connect_args={"timeout": PATIENCE})
+        return create_engine(make_url(url).set(drivername="postgresql+pg8000"), poolclass=NullPool, connect_args=wait)
+    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, connect_args=wait)
 
     @event.listens_for(engine, "connect")
     def _(connection, _record) -> None:  # type: ignore[no-untyped-def]
@@ -217,13 +262,15 @@ def _engine(url: str, file: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if looks else "BEGIN IMMEDIATE")
 
     return engine
 
 
-def _read(to: Connection) -> list[Entry]:
-    rows = [dict(row) for row in to.execute(select(ENTRIES)).mappings()]
+def _read(to: Connection, job: str = "") -> list[Entry]:
+    """All entries, or the one of a job where there is one."""
+    wanted = select(ENTRIES).where(ENTRIES.c.job == job) if job else select(ENTRIES)
+    rows = [dict(row) for row in to.execute(wanted).mappings()]
     return [Entry(**{**row, "gpus": tuple(int(gpu) for gpu in row["gpus"].split())}) for row in rows]
 
 
@@ -246,7 +293,7 @@ def _remove(to: Connection, job: str) -> None:
 
 
 def _is_there(to: Connection, entry: Entry) -> bool:
-    return any(other.job == entry.job and other.turn == entry.turn for other in _read(to))
+    return any(other.turn == entry.turn for other in _read(to, entry.job))
 
 
 def _find(line: list[Entry], job: str) -> Entry:

@@ -8,10 +8,12 @@ its log stay.
 import shutil
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +23,7 @@ from contracts.job_folder import JobFolder
 from contracts.room import taken
 from docker_sdk_api.jobs import Jobs
 
+Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
 BETWEEN = 3600.0
 """Seconds between two looks."""
 
@@ -30,8 +33,8 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    failed_days: float = Field(0, ge=0, description="Jobs that failed or were stopped and have no model: the whole job.")
-    checkpoints_days: float = Field(0, ge=0, description="Finished jobs: what a resume would begin with. Weights and model stay.")
+    failed_days: Days = Field(0, description="Jobs that failed or were stopped and have no model: the whole job.")
+    checkpoints_days: Days = Field(0, description="Finished jobs: what a resume would begin with. Weights and model stay.")
 
 
 class Retention:
@@ -52,7 +55,8 @@ class Retention:
         found = self.preview(rules)
         for row in found.rows:
             with suppress(NotFound, Taken):  # gone or resumed since
-                self._let_go(row)
+                if self._judge(row.job, rules) is not None:
+                    self._let_go(row)
         return found
 
     @contextmanager
@@ -77,6 +81,8 @@ class Retention:
                     print(f"Kept long enough, {found.bytes / 1e6:.0f} MB: {names}", file=sys.stderr, flush=True)
             except (OSError, Problem) as problem:
                 print(f"What was kept long enough could not be removed: {problem}", file=sys.stderr, flush=True)
+            except Exception:  # noqa: BLE001 - a thread that ends would remove nothing any more, and nobody would see it
+                print(f"What was kept long enough could not be removed: {traceback.format_exc()}", file=sys.stderr, flush=True)
             if self._over.wait(BETWEEN):
                 return
 
@@ -84,7 +90,7 @@ class Retention:
         try:
             folder = self.jobs.folder(name)
             status = self.jobs.status(name)
-        except NotFound:
+        except (NotFound, FileNotFoundError):
             return None
         if not status.ended_already or status.ended is None:
             return None
@@ -99,7 +105,7 @@ class Retention:
 
     def _let_go(self, row: KeptJob) -> None:
         if row.what == "job":
-            self.jobs.delete(row.job)
+            self.jobs.delete(row.job, waiting=False)
         else:
             for part in _checkpoints(self.jobs.folder(row.job)):
                 shutil.rmtree(part)

@@ -59,7 +59,8 @@ class Standing:
         jobs = []
         with os.scandir(checkpoints) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError, NotADirectoryError):
+                # ValueError: a damaged job.json; PermissionError: a folder such as lost+found. The others are none the worse for it.
+                with suppress(FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
                     if not entry.name.startswith("."):
                         jobs.append(self._kept_of(entry.name, entry.path).job)
         return jobs

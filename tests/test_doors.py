@@ -26,6 +26,8 @@ from contracts.errors import Invalid, NoToken
 from contracts.serving import refuse_open_door, serving
 from contracts.tokens import OWNER, SCOPES, Tokens, Who, open_session, seal_session
 from docker_sdk_api.app import create_app as create_sdk
+from docker_sdk_api.launchers import Task
+from docker_sdk_api.launchers.process import process_environment
 from docker_sdk_api.settings import Settings as SdkSettings
 from gui.app import create_app as create_gui
 from gui.backend import Backend
@@ -35,7 +37,7 @@ from inference_api.settings import Settings as InferenceSettings
 from maskwright_client import Client
 from tests.clicks import chromium, needs_chromium, press, services, start, watched_page
 from tests.conftest import ROOT, client_of, draw_dataset, text_of, wait_for
-from tests.deployed import free_port
+from tests.waits import free_port
 
 TOKEN = "open-sesame-of-forty-thieves"
 OWNERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -168,6 +170,64 @@ def test_every_route_that_changes_something_needs_more_than_reading(locked: Lock
 )
 def test_each_kind_of_request_needs_its_scope(method: str, path: str, scope: str) -> None:
     assert needed(method, path) == scope
+
+
+def test_no_sign_behind_an_address_leads_past_what_it_needs(locked: Locked) -> None:
+    train = {"Authorization": f"Bearer {locked.make('ann', 'train')}"}
+    ways = (("POST", "/v1/tokens"), ("GET", "/v1/audit"), ("GET", "/v1/diagnostics"), ("POST", "/v1/retention"), ("POST", "/v1/self-test"))
+    for method, path in ways:
+        assert locked.sdk.request(method, path, headers=train).status_code == 403
+        for sign in ("%0A", "%0D", "%00", "%7F", "%0A%0A"):
+            answer = locked.sdk.request(method, path + sign, headers=train, json={"name": "x", "scope": "admin"})
+            assert answer.status_code == 404, (path, sign, answer.text)
+
+
+def test_cookies_of_other_programs_on_this_machine_do_not_hide_a_session(locked: Locked) -> None:
+    session = locked.log_in(TOKEN).cookies["maskwright"]
+    locked.gui.cookies.clear()
+    for cookies in ('foo={"a":1}; {}', "flag; {}", "a[b]=1; {}", "x=a b c; {}", "maskwright=of-another; {}", "{}; maskwright=of-another"):
+        headers = {"Cookie": cookies.replace("{}", f"maskwright={session}")}
+        assert locked.gui.get("/jobs", headers=headers, follow_redirects=False).status_code == 200, cookies
+
+
+def test_who_comes_by_a_link_from_elsewhere_stays_logged_in(locked: Locked) -> None:
+    headers = {"Accept": "text/html"}  # a browser sends no strict cookie with such a click
+    answer = locked.gui.get("/jobs", headers=headers, follow_redirects=False)
+    assert answer.status_code == 303
+    assert "set-cookie" not in answer.headers
+    answer = locked.gui.get("/jobs", headers={**headers, "Cookie": "maskwright=ended"}, follow_redirects=False)
+    assert 'maskwright=""' in answer.headers["set-cookie"]
+
+
+def test_a_login_is_read_no_further_than_a_login_is_long(locked: Locked) -> None:
+    answer = locked.gui.post("/login", content=b"token=" + b"x" * 2_000_000)
+    assert answer.status_code == 413
+    assert "This is no login" in answer.text
+
+
+def test_a_token_that_can_be_guessed_opens_no_door(tmp_path: Path) -> None:
+    short = SdkSettings(datasets=tmp_path, checkpoints=tmp_path, token="abc")
+    with pytest.raises(SystemExit, match="can be guessed"):
+        serving("docker_sdk_api", short, "0.0.0.0", 4222)
+    assert serving("docker_sdk_api", short, "127.0.0.1", 4222)["port"] == 4222
+
+
+def test_a_torn_line_of_the_audit_log_hides_no_other(locked: Locked) -> None:
+    locked.make("ann", "read")
+    log = locked.checkpoints / ".maskwright" / "audit.log"
+    log.write_bytes(log.read_bytes() + b'{"at": "2026-\n')
+    locked.make("bob", "read")
+    told = locked.sdk.get("/v1/audit", headers=OWNERS)
+    assert told.status_code == 200
+    assert len([row for row in told.json() if row["path"] == "/v1/tokens"]) == 2
+    assert all(len(row["path"]) <= 300 for row in told.json())
+
+
+def test_a_training_is_told_no_secret_of_the_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("TOKEN", "DATABASE_URL", "TLS_KEY"):
+        monkeypatch.setenv(name, "sesame")
+    task = Task("job", "python", [], tmp_path)
+    assert "sesame" not in process_environment(task, tmp_path).values()
 
 
 def test_a_token_comes_as_a_bearer_a_header_or_a_word_of_the_address(locked: Locked, caplog: pytest.LogCaptureFixture) -> None:
@@ -430,7 +490,7 @@ def test_a_path_cannot_add_a_line_to_the_log(locked: Locked, caplog: pytest.LogC
 def test_a_door_to_everybody_wants_a_token(address: str) -> None:
     with pytest.raises(Invalid, match="without a TOKEN"):
         refuse_open_door("gui", address, "")
-    refuse_open_door("gui", address, "x")
+    refuse_open_door("gui", address, TOKEN)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])

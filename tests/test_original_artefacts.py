@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from annotations.colours import voc_palette
+from contracts.tokens import OWN_FOLDER
 from docker_sdk_api.artefacts import UNKNOWN
 from tests.conftest import ROOT, ended, wait_for
 from tests.served import serve_brightness
@@ -157,7 +158,7 @@ def refused(api: TestClient, answer, words: str) -> None:
     assert answer.status_code == 400, answer.text
     assert words in answer.json()["cause"]
     assert answer.json()["cure"].endswith(".")
-    assert list(api.app.state.settings.checkpoints.iterdir()) == []
+    assert [path.name for path in api.app.state.settings.checkpoints.iterdir()] == [OWN_FOLDER]
 
 
 @pytest.mark.parametrize("name", ["model_best.params", "palette.txt", "configuration.json"])

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -17,15 +19,17 @@ import pytest
 from fastapi.testclient import TestClient
 
 from contracts.answers import Gpu
-from contracts.errors import Taken
+from contracts.errors import Full, Taken, Unavailable
 from contracts.events import now
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import Job, JobRequest
 from contracts.job_folder import JobFolder
 from docker_sdk_api import jobs as jobs_module
+from docker_sdk_api import queue as queue_module
 from docker_sdk_api.app import create_app, create_launcher
 from docker_sdk_api.gpus import Gpus
 from docker_sdk_api.jobs import Jobs
+from docker_sdk_api.launchers import Pulse, Task
 from docker_sdk_api.launchers.process import ProcessLauncher
 from docker_sdk_api.plan import Entry, Room, in_order, plan, starts
 from docker_sdk_api.queue import Queue
@@ -37,6 +41,7 @@ from tests.waits import ROOT, wait_for
 MAJORITY = {"engine": "majority", "network": "majority", "backbone": "none"}
 LONG = 10_000
 ROOM = Room(parallel=1, memory=10**10, free=10**10)
+AWAY = Unavailable("The engine does not answer.", "Start it.")
 
 
 @pytest.fixture
@@ -136,7 +141,7 @@ def test_a_job_of_the_terminal_starts_at_once_and_takes_a_place(api: TestClient,
     assert here.start(JobRequest(name="typed", **asked), dataset).status.state != "queued"
     stop(api, "a")
     wait_for(lambda: state(api, "a") == "stopped")
-    wait_for(lambda: [row["job"] for row in api.get("/v1/queue").json()["running"]] == ["typed"])
+    wait_for(lambda: running(api) == ["typed"])
     assert post(api, "b")["place"]["reason"] == "waits for a place on the CPU, held by typed"
     here.stop("typed", keep_best=False)
     wait_for(lambda: state(api, "b") == "finished")
@@ -152,19 +157,165 @@ def test_what_keeps_a_waiting_job_from_being_launched_is_said_and_tried_again(
     with serving(settings, task_python=python) as api:
         post(api, "a", LONG)
         post(api, "b")
+        post(api, "c")
         python.chmod(0o644)
         stop(api, "a")
-        wait_for(lambda: "could not be started yet. The engine majority is not installed" in status(api, "b")["stage"])
+        for name in "bc":  # the engine is asked for once, and keeps all waiting that need it
+            wait_for(lambda name=name: "could not be started yet. The engine majority is not installed" in status(api, name)["stage"])
         python.chmod(0o755)
-        wait_for(lambda: state(api, "b") == "finished")
+        wait_for(lambda: state(api, "b") == "finished" and state(api, "c") == "finished")
+
+
+class Troubled(ProcessLauncher):
+    """A launcher with trouble, before a task is started and when one is asked about; `lost`: it starts a task, and cannot say so."""
+
+    before: Exception | None = None
+    asked: Exception | None = None
+    lost = False
+
+    def __init__(self, like: ProcessLauncher) -> None:
+        super().__init__(like.checkpoints, like.pythons)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def launch(self, task: Task) -> None:
+        self.gate.wait(30)
+        if self.before is not None:
+            raise self.before
+        super().launch(task)
+        if self.lost:
+            self.asked = AWAY
+            raise AWAY
+
+    def poll(self, job_id: str) -> Pulse:
+        if self.asked is not None:
+            raise self.asked
+        return super().poll(job_id)
+
+
+@pytest.fixture
+def troubled(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> Troubled:
+    monkeypatch.setattr(jobs_module, "AGAIN", 0.5)
+    jobs: Jobs = api.app.state.jobs  # type: ignore[attr-defined]
+    machine = Troubled(jobs.launcher)  # type: ignore[arg-type]
+    jobs.launcher = jobs.line.launcher = machine
+    return machine
+
+
+def running(api: TestClient) -> list[str]:
+    return [row["job"] for row in api.get("/v1/queue").json()["running"]]
+
+
+def test_a_waiting_job_outlives_trouble_at_its_launch_that_passes(api: TestClient, troubled: Troubled, dataset: Path, settings: Settings):
+    post(api, "a", LONG)
+    post(api, "b")
+    troubled.before = AWAY
+    stop(api, "a")
+    wait_for(lambda: f"could not be started yet. {AWAY}" in status(api, "b")["stage"])
+    troubled.before = Full("The disk is full.", "Make room.")
+    wait_for(lambda: "could not be started yet. The disk is full. Make room." in status(api, "b")["stage"])
+    troubled.before = None
+    wait_for(lambda: state(api, "b") == "finished")
+    assert starts_told(JobFolder(settings.checkpoints / "b")) == 1
+
+
+def test_a_launch_whose_word_was_lost_is_found_to_run_and_gives_its_place_back(
+    api: TestClient, troubled: Troubled, dataset: Path, settings: Settings
+):
+    post(api, "a", LONG)
+    post(api, "b", LONG)
+    post(api, "c")
+    troubled.lost = True
+    stop(api, "a")
+    wait_for(lambda: troubled.asked)
+    troubled.lost, troubled.asked = False, None
+    queue = api.app.state.jobs.line.queue  # type: ignore[attr-defined]
+    wait_for(lambda: queue.entry("b").state == "launched")
+    stop(api, "b")
+    wait_for(lambda: state(api, "c") == "finished")
+    assert starts_told(JobFolder(settings.checkpoints / "b")) == 1
+
+
+def test_a_job_that_is_being_launched_cannot_be_deleted(api: TestClient, troubled: Troubled, dataset: Path):
+    post(api, "a", LONG)
+    post(api, "b")
+    troubled.gate.clear()
+    stop(api, "a")
+    wait_for(lambda: state(api, "b") == "starting")
+    assert api.delete("/v1/jobs/b").status_code == 409
+    troubled.gate.set()
+    wait_for(lambda: state(api, "b") == "finished")
+
+
+def test_what_nobody_foresaw_is_told_and_the_queue_goes_on(
+    api: TestClient, troubled: Troubled, dataset: Path, capsys: pytest.CaptureFixture[str]
+):
+    post(api, "a", LONG)
+    troubled.asked = TypeError("nobody foresaw this")
+    wait_for(lambda: "TypeError: nobody foresaw this" in capsys.readouterr().err)
+    troubled.asked = None
+    post(api, "b")
+    stop(api, "a")
+    wait_for(lambda: state(api, "b") == "finished")
+
+
+def test_a_damaged_job_does_not_stop_the_others(api: TestClient, settings: Settings, dataset: Path):
+    (settings.checkpoints / "damaged").mkdir()
+    (settings.checkpoints / "damaged" / "job.json").write_text("{")
+    post(api, "a")
+    wait_for(lambda: state(api, "a") == "finished")
+    assert [view["job"]["name"] for view in api.get("/v1/jobs").json()] == ["a"]
+
+
+def test_the_queue_is_seen_while_somebody_writes_it(api: TestClient, settings: Settings, dataset: Path):
+    post(api, "a", LONG)
+    post(api, "b")
+    with closing(sqlite3.connect(settings.checkpoints / ".maskwright" / "queue.db", timeout=30)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        api.app.state.jobs.line.wake()  # type: ignore[attr-defined]  # what was seen a moment ago is forgotten
+        answers = [api.get("/v1/queue"), api.get("/v1/jobs/b")]
+        writer.rollback()
+    assert [row["job"] for row in answers[0].json()["waiting"]] == ["b"]
+    assert answers[1].json()["status"]["place"]["position"] == 1
+
+
+def test_a_database_that_kept_somebody_waiting_is_left_alone_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(queue_module, "PATIENCE", 1.5)
+    queue = Queue(tmp_path)
+    assert queue.entries() == []
+    with closing(sqlite3.connect(queue.file)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="database is locked"):
+            queue.put(waiting("a", 1))
+    with pytest.raises(Unavailable, match="database is locked"):  # so nobody waited for it
+        queue.put(waiting("a", 1))
+    assert queue.entries() == []
+
+    def put() -> list[Entry]:
+        with suppress(Unavailable):
+            queue.put(waiting("a", 1))
+        return queue.entries()
+
+    assert [entry.job for entry in wait_for(put)] == ["a"]
+
+
+def test_a_job_that_waits_is_not_removed_as_one_kept_long_enough(api: TestClient, dataset: Path):
+    post(api, "a", LONG)
+    post(api, "b")
+    with pytest.raises(Taken, match="waits for its turn"):
+        api.app.state.jobs.delete("b", waiting=False)  # type: ignore[attr-defined]
+    assert line(api) == ["b"]
 
 
 class TwoGpus(ProcessLauncher):
-    """A machine with two GPUs, of whose memory other programs hold a share."""
+    """A machine with two GPUs, of whose memory other programs hold a share; `silent`: whose driver does not answer."""
 
     shares = (0.0, 0.0)
+    silent = False
 
     def gpus(self) -> Gpus:
+        if self.silent:
+            return Gpus([], "No NVIDIA driver answers: jobs run on the CPU.")
         rows = [Gpu(id=id, name="A100", memory_total=1000, memory_free=round(1000 * (1 - share))) for id, share in enumerate(self.shares)]
         return Gpus(rows)
 
@@ -227,6 +378,16 @@ def test_a_gpu_that_other_programs_use_is_waited_for_or_warned_of(api: TestClien
     two_gpus.shares = (0.0, 0.0)
     wait_for(lambda: state(api, "a") == "finished")
     assert not [said for said in status(api, "a")["warnings"] if "GPU" in said]
+
+
+def test_a_driver_that_does_not_answer_for_a_moment_is_waited_for(api: TestClient, two_gpus: TwoGpus, dataset: Path):
+    two_gpus.silent = True
+    on_gpus(api, dataset, "a", [0])
+    on_gpus(api, dataset, "beyond", [7])
+    assert status(api, "a")["place"]["reason"] == "waits for GPU 0: No NVIDIA driver answers: jobs run on the CPU."
+    two_gpus.silent = False
+    wait_for(lambda: state(api, "a") == "finished")
+    wait_for(lambda: status(api, "beyond")["place"]["reason"] == "waits for GPU 7: it is not there")
 
 
 @contextmanager
@@ -398,10 +559,20 @@ def waiting(name: str, rank: float, **facts: object) -> Entry:
 def test_memory_is_waited_for_but_by_the_first_job_never():
     large = waiting("large", 1, memory=20 * 10**9)
     assert plan([large], ROOM, 0)["large"] == ""
-    running = Entry("running", "launched", memory=4 * 10**9, counted=False)
+    idle = Entry("idle", "launched", memory=4 * 10**9, counted=False)  # waits for its old client, perhaps for days
+    assert plan([idle, large], ROOM, 0)["large"] == ""
+    running = Entry("running", "launched", memory=4 * 10**9, gpus=(1,))
     reasons = plan([running, large, waiting("small", 2, memory=1, gpus=(0,))], ROOM, 0)
     assert reasons["large"] == "waits for memory: it takes about 20.0 GB, and 6.0 GB are free for it"
     assert reasons["small"] == "waits for memory, after large"
+
+
+def test_a_job_that_another_service_put_among_those_that_wait_still_takes_its_turn_at_once(tmp_path: Path):
+    queue = Queue(tmp_path)
+    for name in ("first", "typed"):
+        queue.put(waiting(name, 1))
+    assert queue.put(waiting("typed", 2), ROOM, at_once=True).state == "launching"  # type: ignore[union-attr]
+    assert queue.put(waiting("typed", 3), ROOM, at_once=True) is None
 
 
 def test_when_a_job_starts_is_reckoned_from_what_is_known_and_else_not_said():

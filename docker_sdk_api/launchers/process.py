@@ -54,6 +54,7 @@ class _Record:
 
     def _same(self, pid: int, started: int | None) -> bool:
         return started is not None and supervise.started_at(pid) == started and supervise.boot_id() == self.boot
+NOT_FOR_TASKS = {"PYTHONHOME", "VIRTUAL_ENV", "TOKEN", "MASKWRIGHT_TOKEN", "DATABASE_URL", "TLS_KEY"}
 
 
 class ProcessLauncher:
@@ -85,7 +86,11 @@ class ProcessLauncher:
             "log": str(files.log_file),
             "record": str(files.task_file),
         }
-        starter = subprocess.run([sys.executable, "-IS", supervise.__file__], input=json.dumps(request).encode(), timeout=_START)
+        try:
+            starter = subprocess.run([sys.executable, "-IS", supervise.__file__], input=json.dumps(request).encode(), timeout=_START)
+        except subprocess.TimeoutExpired as error:
+            cause = f"The task {task.job_id} did not start within {_START:g} s."
+            raise Unavailable(cause, "The machine may be overloaded, or its disk hang. Try it again when it answers quickly.") from error
         if starter.returncode == supervise.ALREADY:
             raise taken
         if starter.returncode:
@@ -159,10 +164,12 @@ class ProcessLauncher:
         return JobFolder(self.checkpoints / job_id)
 
     def _read(self, job_id: str) -> _Record | None:
+        """None: no such task, or one of another launcher's, such as Ray's."""
         try:
-            return _Record(**json.loads(self._folder(job_id).task_file.read_bytes()))
+            told = json.loads(self._folder(job_id).task_file.read_bytes())
         except FileNotFoundError:
             return None
+        return _Record(**told) if "supervisor" in told else None
 
     def _signal(self, job_id: str, number: signal.Signals) -> None:
         """Signal the task and all it started, if it is there."""
@@ -181,8 +188,8 @@ class ProcessLauncher:
 
 
 def process_environment(task: Task, sources: Path) -> dict[str, str]:
-    """This process's environment, without what would lead the task to other packages or other GPUs, and the task's own."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
+    """This process's environment, without its secrets and what would lead the task to other packages or GPUs, and the task's own."""
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_FOR_TASKS}
     return {
         **kept,
         "PYTHONPATH": str(sources),
