@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import docker
 import httpx
@@ -78,6 +79,11 @@ class Deployment:
         started = self.sdk.post("/v1/jobs", json={"name": name, "dataset": "dummy_dataset", **wish})
         assert started.status_code == 201, started.text
         return started.json()
+
+    def container(self, name: str) -> Any:
+        """A job's, once its turn has come."""
+        found = {"name": f"^/?maskwright-{name}$"}
+        return wait_for(lambda: next(iter(self.client.containers.list(all=True, filters=found)), None), DEADLINE)
 
     def status(self, name: str) -> dict:
         return self.sdk.get(f"/v1/jobs/{name}").json()["status"]

@@ -80,13 +80,14 @@ def test_from_start_to_mask_in_containers(running: Deployment, trainer: str) -> 
     name = f"docker-{uuid.uuid4().hex[:8]}"
     started = running.sdk.post("/v1/jobs", json={"name": name, "dataset": "dummy_dataset", "engine": trainer, **WISHES[trainer]})
     assert started.status_code == 201, started.text
-    container = running.client.containers.get(f"maskwright-{name}")
+    container = running.container(name)
     try:
         asked = container.attrs["HostConfig"]
         assert (asked["NetworkMode"], asked["CapDrop"], asked["Init"], asked["ShmSize"]) == ("none", ["ALL"], True, 2 * 2**30)
         assert asked["SecurityOpt"] == ["no-new-privileges"]
         mounts = {mount["Destination"]: mount["RW"] for mount in container.attrs["Mounts"]}
         assert mounts.pop(f"/checkpoints/{name}") is True
+        assert mounts.pop(f"/checkpoints/{name}/job.json") is False
         assert mounts == {"/datasets/dummy_dataset": False}
 
         with running.sdk.stream("GET", f"/v1/jobs/{name}/events") as events:
@@ -120,7 +121,7 @@ def test_the_images_with_mkl_train_too(images: "docker.DockerClient", tmp_path: 
     run(*compose(), "-f", "build/build_cpu_mkl.yml", "build", "gluon", seconds=BUILD_DEADLINE)
     with deployed(images, tmp_path, arch="cpu_mkl") as product:
         product.start("first", engine="gluon", **WISHES["gluon"])
-        assert images.containers.get("maskwright-first").attrs["Config"]["Image"].endswith("_cpu_mkl")
+        assert product.container("first").attrs["Config"]["Image"].endswith("_cpu_mkl")
         assert product.wait_for_state("first", "finished", "failed")["state"] == "finished"
         assert product.inference.post("/v1/models/first/predict", files={"picture": ("plate.png", PICTURE.read_bytes())}).is_success
 
@@ -159,7 +160,7 @@ def test_the_wizard_starts_a_container_and_its_page_follows_it(running: Deployme
     name = f"docker-{uuid.uuid4().hex[:8]}"
     with chromium() as browser, watched_page(browser, str(running.gui.base_url)) as page:
         start(page, "dummy_dataset", "pytorch/unet/resnet18", name, **SMALL)
-        assert running.client.containers.get(f"maskwright-{name}")
+        assert running.container(name)
         expect(page.get_by_text("finished: the model is published")).to_be_visible(timeout=180_000)  # its log, as it streams
         page.goto(f"/models/{name}/try")
         page.locator("input[type=file]").set_input_files(PICTURE)

@@ -114,15 +114,15 @@ def test_a_job_that_fetches_weights_asks_the_proxy_and_shows_nobody_its_password
             settings = {"HTTP_PROXY": address, "HTTPS_PROXY": address, "WEIGHTS": str(tmp_path / "weights")}
             with deployed(client, tmp_path / "checkpoints", **settings) as product:
                 product.start("fetching", engine="pytorch", network="unet", backbone="resnet18", weights="pre_trained")
-                assert SECRET in json.dumps(client.containers.get("maskwright-fetching").attrs["Config"]["Env"])
                 end = product.wait_for_state("fetching", "failed", "finished")
+                assert SECRET in json.dumps(client.containers.get("maskwright-fetching").attrs["Config"]["Env"])
                 assert end["state"] == "failed"
                 folder = product.checkpoints / "fetching"
                 written = "".join(file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file())
                 shown = product.gui.get("/jobs/fetching").text + product.sdk.get("/v1/jobs/fetching").text + product.compose("logs")
                 product.start("plain", engine="majority", network="majority", backbone="none")
-                assert SECRET not in json.dumps(client.containers.get("maskwright-plain").attrs)
                 product.wait_for_state("plain", "finished")
+                assert SECRET not in json.dumps(client.containers.get("maskwright-plain").attrs)
         assert any(request.startswith("CONNECT ") for request in proxy.asked), proxy.asked
         assert SECRET not in written
         assert SECRET not in shown

@@ -35,7 +35,7 @@ def ends_well(product: Deployment, name: str) -> None:
 def test_a_training_goes_on_while_all_services_are_taken_down_and_started_anew(product: Deployment) -> None:
     product.start("long", **LONG)
     before = product.wait_for_epoch("long", 2)
-    container = product.client.containers.get("maskwright-long")
+    container = product.container("long")
     product.compose("down")
     container.reload()
     assert container.status == "running"
