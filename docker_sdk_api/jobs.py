@@ -436,8 +436,9 @@ class Jobs:
 
         def insist() -> None:
             folder = self._folder(name)
-            if folder.exists() and folder.asked_to_stop() and self.status(name).state in ("starting", "training"):
-                self.launcher.stop(name, GRACE)
+            with suppress(Unavailable, NotFound):  # nobody answers who could end it, or it is gone
+                if folder.exists() and folder.asked_to_stop() and self.status(name).state in ("starting", "training"):
+                    self.launcher.stop(name, GRACE)
 
         timer = threading.Timer(MINUTES_TO_STOP * 60, insist)
         timer.daemon = True

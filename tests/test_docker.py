@@ -179,9 +179,7 @@ def classes(running: Deployment) -> list[str]:
 @pytest.mark.timeout(BUILD_DEADLINE)
 def test_the_services_hold_no_more_rights_than_they_need(running: Deployment) -> None:
     for service in ("docker_sdk_api", "gui", "inference_api"):
-        (container,) = running.client.containers.list(
-            filters={"label": f"com.docker.compose.service={service}", "ancestor": f"maskwright_{service}"}
-        )
+        container = running.service(service)
         sources = {mount["Destination"]: mount["RW"] for mount in container.attrs["Mounts"]}
         assert ("/var/run/docker.sock" in sources) == (service == "docker_sdk_api")
         assert sources.get("/checkpoints", False) == (service == "docker_sdk_api")

@@ -186,6 +186,7 @@ class Workshop:
             weights_mirror=place / "mirror",
             weights_url=shelf.address,
             task_python=Path(sys.executable),
+            parallel_jobs=8,
         )
         (place / "mirror").mkdir()
         self.api = TestClient(create_app(self.settings))

@@ -54,6 +54,8 @@ class _Record:
 
     def _same(self, pid: int, started: int | None) -> bool:
         return started is not None and supervise.started_at(pid) == started and supervise.boot_id() == self.boot
+
+
 NOT_FOR_TASKS = {"PYTHONHOME", "VIRTUAL_ENV", "TOKEN", "MASKWRIGHT_TOKEN", "DATABASE_URL", "TLS_KEY"}
 
 
