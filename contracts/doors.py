@@ -158,8 +158,8 @@ class Doors:
 
     async def _let_in(self, scope: Message, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        hidden = bool(CONTROL.search(path))  # a route's pattern ends before a line's end, too: such a path may mean what it does not say
-        scopes = "admin" if hidden else needed(scope["method"], path)
+        # A route's pattern ends before a line's end, too: a path with such a sign may mean more than it says.
+        scopes = "admin" if CONTROL.search(path) else needed(scope["method"], path)
         if scopes is None:
             await self.app(scope, receive, send)
             return
@@ -175,7 +175,7 @@ class Doors:
             return
         parts = path.split("/")
         nothing = NotFound("There is nothing at this address.", "Look whether all of it was copied.")
-        strange = hidden or {".", ".."} & {*parts} or any(len(part.encode("utf-8", "replace")) > LONGEST for part in parts)
+        strange = "\0" in path or {".", ".."} & {*parts} or any(len(part.encode("utf-8", "replace")) > LONGEST for part in parts)
         await (self.refuse(scope, nothing) if strange else self.app)(scope, receive, send)
 
     async def _whose(self, scope: Message) -> Who:

@@ -180,7 +180,6 @@ def test_no_sign_behind_an_address_leads_past_what_it_needs(locked: Locked) -> N
         for sign in ("%0A", "%0D", "%00", "%7F", "%0A%0A"):
             answer = locked.sdk.request(method, path + sign, headers=train, json={"name": "x", "scope": "admin"})
             assert answer.status_code == 403, (path, sign, answer.text)
-            assert locked.sdk.request(method, path + sign, headers=OWNERS).status_code == 404, (path, sign)
 
 
 def test_cookies_of_other_programs_on_this_machine_do_not_hide_a_session(locked: Locked) -> None:
