@@ -317,9 +317,13 @@ CATALOGUE = (
     _gluon("psp/resnet101", 65.7, 130.93, 2.32, "Deeper PSPNet: thousands of pictures and a GPU."),
     _gluon("psp/resnet101v1b", 65.57, 127.39, 2.3, "Deeper PSPNet with one large first layer. Pre-trained: the backbone alone."),
     _gluon("deeplab/resnet50", 39.76, 85.32, 1.59, "Context of several widths: things of very different sizes."),
-    _gluon("deeplab/resnet50v1b", 39.63, 81.78, 0, "As DeepLabV3 on ResNet-50, with one large first layer: somewhat fewer computations."),
-    _gluon("deeplab/resnet101", 58.75, 124.11, 0, "What old clients ask for where they name no network: thousands of pictures and a GPU."),
-    _gluon("deeplab/resnet101v1b", 58.63, 120.57, 0, "Deeper DeepLabV3 with one large first layer. Pre-trained: the backbone alone."),
+    _gluon(
+        "deeplab/resnet50v1b", 39.63, 81.78, 1.56, "As DeepLabV3 on ResNet-50, with one large first layer: somewhat fewer computations."
+    ),
+    _gluon(
+        "deeplab/resnet101", 58.75, 124.11, 2.31, "What old clients ask for where they name no network: thousands of pictures and a GPU."
+    ),
+    _gluon("deeplab/resnet101v1b", 58.63, 120.57, 2.26, "Deeper DeepLabV3 with one large first layer. Pre-trained: the backbone alone."),
     _gluon("deeplabplus/xception", 54.75, 121.12, 0, "DeepLabV3 with finer edges, on a heavy backbone: a GPU and patience."),
     _gluon("icnet/resnet50", 47.48, 8.12, 0, "Reads a picture at three sizes, the large one in few layers: for quick answers."),
     _gluon("danet/resnet50", 47.56, 104.65, 0, "Attention over the whole picture; much memory where crops are large."),

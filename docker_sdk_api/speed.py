@@ -81,6 +81,10 @@ class Speeds:
 
 def speed_of(network: Network, ran: Sequence[Ran], place: Place, narrow: bool) -> Speed:
     """The best that is known: this network's own jobs, then those of others on its engine, then the probe."""
+    if network.engine == "majority":
+        return Speed(seconds=0.0, basis="There is nothing to learn, only pixels to count.")
+    if not network.seconds:
+        return Speed(seconds=None, basis="Nobody has measured this network yet.")
     gpu = place.gpu
     here = [row for row in ran if row.engine == network.engine and row.place == gpu]
     same = [row.ratio for row in here if row.key == network.key][:COUNTED]
@@ -94,8 +98,6 @@ def speed_of(network: Network, ran: Sequence[Ran], place: Place, narrow: bool) -
         return Speed(seconds=network.seconds * ratio, basis=f"As measured elsewhere, scaled by what other trainings {where} took.{rough}")
     if gpu:
         return Speed(seconds=None, basis=f"No training has finished on the {gpu} yet: the first one tells how fast it is.")
-    if not network.seconds:
-        return Speed(seconds=0.0, basis="There is nothing to learn, only pixels to count.")
     factor = (REFERENCE * CORES / (probe() * place.cores)) ** GAIN * (BFLOAT16 if narrow and network.engine == "pytorch" else 1)
     basis = "As measured elsewhere, scaled by a short probe of this processor: good to a factor of two, while nothing else runs."
     return Speed(seconds=network.seconds * factor, basis=basis)

@@ -10,6 +10,7 @@ from contracts.hyperparameters import Hyperparameters
 from contracts.job import EpochScores, Job, JobStatus
 from contracts.networks import CATALOGUE, find_network
 from docker_sdk_api.recommend import Place, step_bytes
+from docker_sdk_api.self_test import lightest
 from docker_sdk_api.speed import Ran, probe, read_ran, speed_of, training_seconds
 
 UNET, LARGE = find_network("pytorch", "unet", "resnet18"), find_network("pytorch", "unet", "resnet34")
@@ -87,6 +88,9 @@ def test_every_network_says_how_fast_it_is_here(api: TestClient):
     rows = api.get("/v1/speeds").json()
     assert set(rows) == {row.key for row in CATALOGUE}
     assert all(row["basis"].endswith(".") for row in rows.values())
+    unmeasured = {row.key for row in CATALOGUE if not row.seconds and row.engine != "majority"}
+    assert {key for key, row in rows.items() if row["seconds"] is None} == unmeasured, "no figure is not quick"
+    assert lightest("gluon").key == "gluon/fastscnn/fastscnn"
 
 
 def test_memory_goes_with_the_crops_at_once_and_halves_do_with_half():
