@@ -262,11 +262,11 @@ class Jobs:
         if pulse.alive:
             return pulse
         entry = self.line.queue.entry(name)
-        if entry is not None and (not entry.runs or self.line.queue.being_launched(entry)):
-            return Pulse(alive=True)
-        if entry is not None and entry.state == "launching" and self.waits:  # given up: in a moment the line settles what becomes of it
-            return Pulse(alive=True)
-        return self.launcher.poll(name)
+        if entry is None:
+            return self.launcher.poll(name)
+        given_up = entry.state == "launching" and self.waits  # in a moment the line settles what becomes of it
+        lives = not entry.runs or given_up or self.line.queue.being_launched(entry)
+        return Pulse(alive=True) if lives else self.launcher.poll(name)
 
     def settle(self, name: str, failed: Failed | None = None) -> JobStatus:
         """Write down the end of a job that could not do so itself: `failed`, or what is known. How it stands then."""
@@ -372,10 +372,8 @@ class Jobs:
 
     def _complete(self, request: JobRequest, dataset_folder: Path) -> Job:
         job, checks = self.check_request(request, dataset_folder)
-        for _, check in checks:
-            check()
-        weights_folder = check_weights(request, find_network(job.engine, job.network, job.backbone), self.settings)
-        return job.model_copy(update={"weights_folder": weights_folder})
+        found = {field: check() for field, check in checks}
+        return job.model_copy(update={"weights_folder": found["weights"]})
 
     def check_request(self, request: JobRequest, dataset_folder: Path) -> tuple[Job, list[tuple[str, Callable[[], object]]]]:
         """The job that is asked for, and all that could keep it from starting: the field, and a check that raises Problem.

@@ -39,10 +39,10 @@ from sqlalchemy.schema import CreateTable
 
 from contracts.errors import NotFound, Taken, Unavailable
 from contracts.events import boot_id
+from contracts.tokens import OWN_FOLDER
 from docker_sdk_api.launchers.supervise import started_at
 from docker_sdk_api.plan import PRIORITIES, Entry, Room, in_order, plan
 
-FOLDER = ".maskwright"
 LEASE = 120.0
 """Seconds after which a launch that is neither done nor given up is no longer believed in, where its service cannot be seen from here."""
 PATIENCE, GLANCE = 30.0, 3.0
@@ -82,7 +82,7 @@ class Queue:
 
     def __init__(self, checkpoints: Path, url: str = "") -> None:
         self.url = url
-        self.file = checkpoints.absolute() / FOLDER / "queue.db"
+        self.file = checkpoints.absolute() / OWN_FOLDER / "queue.db"
         self.owner = f"{boot_id()}/{gethostname()}/{os.getpid()}/{started_at(os.getpid())}"
         self._engines: dict[bool, Engine] = {}
         self._made = False
