@@ -141,7 +141,7 @@ class Line:
         missing = dict.fromkeys(wanted, there.note or "it is not there")
         told = missing | {gpu.id: self._taken(gpu) for gpu in there.found if gpu.id in wanted}
         refused = {gpu: reason for gpu, reason in told.items() if reason}
-        return Room(self.parallel(), round(memory.total * SPARE), memory.available, refused)
+        return Room(self.parallel(), round(memory.total * SPARE), memory.available, refused, frozenset(wanted))
 
     def parallel(self) -> int:
         return self.settings.parallel_jobs or max(1, count_cores() // CORES_EACH)

@@ -43,12 +43,14 @@ class Entry:
 @dataclass(frozen=True)
 class Room:
     """What jobs can be given. Memory in bytes: what they may take together, and what is free at this moment. `refused`: why a GPU that
-    none of them holds cannot be given."""
+    none of them holds cannot be given. `asked`: the GPUs that were looked at, None: all; a job that came since then and wants another one
+    waits for the next look."""
 
     parallel: int
     memory: int
     free: int
     refused: Mapping[int, str] = field(default_factory=dict)
+    asked: frozenset[int] | None = None
 
 
 def in_order(entries: Sequence[Entry]) -> list[Entry]:
@@ -106,6 +108,8 @@ class _Tally:
                 return f"waits for GPU {gpu}, after {self.promised[gpu]}"
             if gpu in self.room.refused:
                 return f"waits for GPU {gpu}: {self.room.refused[gpu]}"
+            if self.room.asked is not None and gpu not in self.room.asked:
+                return f"waits for GPU {gpu}, which is being looked at"
         return ""
 
     def _cpu(self, entry: Entry) -> str:
@@ -146,7 +150,7 @@ def starts(entries: Sequence[Entry], room: Room, left: Mapping[str, float | None
     `left`: seconds that each running job has left; `lasts`: seconds that each waiting one will take. None: not known.
     """
     present = [replace(entry, until=0.0) for entry in entries]
-    roomy = replace(room, free=room.memory, refused={})  # of other programs nobody knows when they end
+    roomy = replace(room, free=room.memory, refused={}, asked=None)  # of other programs nobody knows when they end
     ends = {entry.job: _or_never(left.get(entry.job)) for entry in present if entry.runs}
     found: dict[str, float] = {}
     now = 0.0

@@ -12,4 +12,4 @@ if [ $# -eq 0 ]; then
   .venv/bin/lint-imports
   ./run/audit.sh || echo "Raise the versions above, or say in build/requirements/known_flaws.txt why not."
 fi
-.venv/bin/python -m pytest -n 2 --dist loadgroup --durations 20 "$@"
+.venv/bin/python -m pytest -n 2 --no-loadscope-reorder --durations 20 "$@"

@@ -31,6 +31,7 @@ from docker_sdk_api.gpus import Gpus
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.launchers import Pulse, Task
 from docker_sdk_api.launchers.process import ProcessLauncher
+from docker_sdk_api.line import Line
 from docker_sdk_api.plan import Entry, Room, in_order, plan, starts
 from docker_sdk_api.queue import Queue
 from docker_sdk_api.settings import Settings
@@ -381,9 +382,12 @@ def test_a_gpu_that_other_programs_use_is_waited_for_or_warned_of(api: TestClien
 
 
 def test_a_driver_that_does_not_answer_for_a_moment_is_waited_for(api: TestClient, two_gpus: TwoGpus, dataset: Path):
+    line: Line = api.app.state.jobs.line  # type: ignore[attr-defined]
     two_gpus.silent = True
+    room_before = line.room()
     on_gpus(api, dataset, "a", [0])
     on_gpus(api, dataset, "beyond", [7])
+    assert line.queue.take(room_before) is None, "a job whose GPUs nobody has looked at yet"
     assert status(api, "a")["place"]["reason"] == "waits for GPU 0: No NVIDIA driver answers: jobs run on the CPU."
     two_gpus.silent = False
     wait_for(lambda: state(api, "a") == "finished")
