@@ -389,6 +389,14 @@ folder = JobFolder(Path(sys.argv[1]))
 train(folder, Events(folder))
 """
 
+BAKE = """
+import sys
+from gluoncv.model_zoo import model_store
+from training_api.weights import main
+model_store._model_sha1["fastscnn_citys"] = sys.argv.pop(1)
+sys.exit(main())
+"""
+
 CLASSIFIER = """
 import sys
 from pathlib import Path
@@ -465,3 +473,18 @@ def test_the_gluon_engine_starts_from_the_zoo_with_a_new_head_and_goes_on_from_i
 @pytest.mark.skipif(not GLUON_PYTHON.exists(), reason=f"no Python with MXNet at {GLUON_PYTHON} (MASKWRIGHT_GLUON_PYTHON)")
 def test_a_classifier_of_gluoncv_gives_a_network_its_backbone(tmp_path: Path):
     gluon(CLASSIFIER, tmp_path / "model_best.params")
+
+
+@pytest.mark.skipif(not GLUON_PYTHON.exists(), reason=f"no Python with MXNet at {GLUON_PYTHON} (MASKWRIGHT_GLUON_PYTHON)")
+def test_weights_of_the_zoo_that_are_selected_are_fetched_into_an_image(shelf: Shelf, tmp_path: Path):
+    numbers, packed, chosen = b"what the zoo taught", io.BytesIO(), tmp_path / "networks.json"
+    digest = hashlib.sha1(numbers).hexdigest()
+    file = f"fastscnn_citys-{digest[:8]}"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(f"{file}.params", numbers)
+    shelf.files[f"/gluon/models/{file}.zip"] = packed.getvalue()
+    chosen.write_text('{"select_all": false, "networks": {"gluon/fastscnn/fastscnn": true, "pytorch/unet/resnet18": true}}')
+    order = ("--engine", "gluon", "--bake", chosen, "--to", tmp_path / "baked")
+    assert f"gluon/fastscnn/fastscnn: {file}.params" in gluon(BAKE, digest, *order, WEIGHTS_URL=shelf.address)
+    assert [path.read_bytes() for path in (tmp_path / "baked").glob("*.params")] == [numbers]
+    assert [path for path, _ in shelf.asked] == [f"/gluon/models/{file}.zip"]
