@@ -78,13 +78,16 @@ def test_the_images_are_as_small_as_promised(images: "docker.DockerClient") -> N
 @pytest.mark.parametrize("trainer", WISHES)
 def test_from_start_to_mask_in_containers(running: Deployment, trainer: str) -> None:
     name = f"docker-{uuid.uuid4().hex[:8]}"
-    started = running.sdk.post("/v1/jobs", json={"name": name, "dataset": "dummy_dataset", "engine": trainer, **WISHES[trainer]})
+    limits = {"memory_limit": 3000, "cpus": 1.5}
+    wish = {"name": name, "dataset": "dummy_dataset", "engine": trainer, **limits, **WISHES[trainer]}
+    started = running.sdk.post("/v1/jobs", json=wish)
     assert started.status_code == 201, started.text
     container = running.container(name)
     try:
         asked = container.attrs["HostConfig"]
         assert (asked["NetworkMode"], asked["CapDrop"], asked["Init"], asked["ShmSize"]) == ("none", ["ALL"], True, 2 * 2**30)
         assert asked["SecurityOpt"] == ["no-new-privileges"]
+        assert (asked["Memory"], asked["NanoCpus"]) == (3_000_000_000, 1_500_000_000)
         mounts = {mount["Destination"]: mount["RW"] for mount in container.attrs["Mounts"]}
         assert mounts.pop(f"/checkpoints/{name}") is True
         assert mounts.pop(f"/checkpoints/{name}/job.json") is False
