@@ -1,9 +1,9 @@
-"""What Maskwright adds to Ray: ./run/bench.sh cluster [--jobs 200]
+"""What Maskwright adds to Ray: ./run/bench.sh cluster [--jobs 200] [--turns 2]
 
-Three Ray nodes on this machine, each a process with an address of its own. In turns, so many tiny jobs are started over
-docker_sdk_api (LAUNCHER=ray), and the very commands of those jobs are submitted to Ray directly; the time from the first submission
-until the last has ended is taken. `overhead_vs_bare_ray` is the quotient (aim: at most 1.15), `jobs_lost` counts jobs of
-docker_sdk_api that did not finish with a model (aim: 0).
+Three Ray nodes on this machine, each a process with an address of its own. In turns, now one first and now the other, so many tiny
+jobs are started over docker_sdk_api (LAUNCHER=ray), and as many of the very same commands are submitted to Ray directly; the time
+from the first submission until the last has ended is taken. `overhead_vs_bare_ray` is the quotient (aim: at most 1.15), `jobs_lost`
+counts jobs of docker_sdk_api that did not finish with a model (aim: 0).
 """
 
 import argparse
@@ -32,7 +32,7 @@ from tests.waits import ROOT, wait_for
 HOSTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 QUICK = {"engine": "majority", "network": "majority", "backbone": "none", "dataset": "plates", "hyperparameters": {"epochs": 2}}
 PICTURES = 6
-TURNS = 2
+WARM = "warm"
 BETWEEN = 0.5
 """Seconds between two looks at all jobs, the same on both sides."""
 
@@ -95,15 +95,23 @@ def through_ray(head: Head, folders: list[JobFolder]) -> float:
             return time.monotonic() - begun
 
 
-def copies(home: Path, names: list[str], turn: int) -> list[JobFolder]:
-    """Fresh folders with the job.json of jobs that docker_sdk_api has run."""
+def copies(home: Path, names: list[str]) -> list[JobFolder]:
+    """Fresh folders with the job.json of a job that docker_sdk_api has run."""
     found = []
     for name in names:
-        folder = JobFolder(home / "bare" / f"bare-{turn}-{name}")
+        folder = JobFolder(home / "bare" / f"bare-{name}")
         folder.path.mkdir(parents=True)
-        shutil.copy(home / "checkpoints" / name / "job.json", folder.job_file)
+        shutil.copy(home / "checkpoints" / WARM / "job.json", folder.job_file)
         found.append(folder)
     return found
+
+
+def bare(ray: Cluster, home: Path, names: list[str]) -> float:
+    folders = copies(home, names)
+    seconds = through_ray(Head(ray.address), folders)
+    if not all(map(finished, folders)):
+        sys.exit("A command that was submitted to Ray directly did not finish: there is nothing to compare with.")
+    return seconds
 
 
 def finished(folder: JobFolder) -> bool:
@@ -122,26 +130,27 @@ def draw(home: Path) -> None:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--jobs", type=int, default=200)
+    arguments.add_argument("--jobs", type=int, default=200, help="on either side, in all turns together")
+    arguments.add_argument("--turns", type=int, default=2)
     asked = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no node is left behind
-    ours, bare, lost = [], [], 0
+    ours, alone, lost = [], [], 0
     with tempfile.TemporaryDirectory(prefix="cluster-") as folder, cluster(*HOSTS) as ray:
         home = Path(folder)
         draw(home)
         with service(ray, home) as client:
-            through_maskwright(client, ["warm"])
-            for turn in range(TURNS):
-                names = [f"job-{turn}-{number:03d}" for number in range(asked.jobs // TURNS)]
+            through_maskwright(client, [WARM])
+            for turn in range(asked.turns):
+                names = [f"job-{turn}-{number:03d}" for number in range(asked.jobs // asked.turns)]
+                if turn % 2:
+                    alone.append(bare(ray, home, names))
                 ours.append(through_maskwright(client, names))
                 lost += sum(not finished(JobFolder(home / "checkpoints" / name)) for name in names)
-                commands = copies(home, names, turn)
-                bare.append(through_ray(Head(ray.address), commands))
-                if not all(map(finished, commands)):
-                    sys.exit("A command that was submitted to Ray directly did not finish: there is nothing to compare with.")
-    turns = enumerate(zip(ours, bare, strict=True), 1)
+                if not turn % 2:
+                    alone.append(bare(ray, home, names))
+    turns = enumerate(zip(ours, alone, strict=True), 1)
     rows = [(number, f"{one:.1f}", f"{other:.1f}", f"{one / other:.3f}") for number, (one, other) in turns]
-    figures = {"jobs": asked.jobs, "overhead_vs_bare_ray": round(sum(ours) / sum(bare), 3), "jobs_lost": lost}
+    figures = {"jobs": asked.jobs, "overhead_vs_bare_ray": round(sum(ours) / sum(alone), 3), "jobs_lost": lost}
     report(["turn", "Maskwright, s", "Ray alone, s", "quotient"], rows, figures)
 
 

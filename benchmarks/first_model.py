@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from machine import report
+from machine import free_port, report
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -38,7 +37,7 @@ CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", 
 @contextmanager
 def services(datasets: Path, checkpoints: Path) -> Iterator[str]:
     """`maskwright up` on free ports; the pages' address."""
-    ports = {name: str(_free_port()) for name in ("SDK_PORT", "INFERENCE_PORT", "GUI_PORT")}
+    ports = {name: str(free_port()) for name in ("SDK_PORT", "INFERENCE_PORT", "GUI_PORT")}
     environment = {**os.environ, **ports, "DATASETS": str(datasets), "CHECKPOINTS": str(checkpoints)}
     up = subprocess.Popen([sys.executable, "-m", "cli", "up"], env=environment, stdout=subprocess.PIPE, text=True)
     try:
@@ -48,12 +47,6 @@ def services(datasets: Path, checkpoints: Path) -> Iterator[str]:
     finally:
         up.send_signal(signal.SIGINT)
         up.wait(timeout=60)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Walk:

@@ -7,9 +7,6 @@ everything but the network; with one, its weights and its work on a tile come on
 """
 
 import argparse
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +19,8 @@ from machine import report
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from loops.service import served
 
 from inference_api.png import write_png
 from tests.served import serve_brightness
@@ -62,21 +61,6 @@ def peak_gb(process: int) -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024 / 1e9
 
 
-def start(checkpoints: Path, port: int) -> "subprocess.Popen[bytes]":
-    limits = {"LARGEST_UPLOAD": str(2**31), "DEADLINE": "3600"}
-    environment = {**os.environ, "CHECKPOINTS": str(checkpoints), "INFERENCE_PORT": str(port), **limits}
-    service = subprocess.Popen([sys.executable, "-m", "inference_api"], env=environment, stdout=sys.stderr)
-    for _ in range(300):
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/v1/health")
-        except httpx.TransportError:
-            time.sleep(0.1)
-        else:
-            return service
-    service.kill()
-    raise SystemExit("The service did not start within 30 s.")
-
-
 def main() -> None:
     wishes = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     wishes.add_argument("--side", type=int, default=16_000)
@@ -92,19 +76,12 @@ def main() -> None:
         files = draw(Path(scratch), asked.side)
         rows, peak = [], 0.0
         for kind, question in QUESTIONS[: -1 if asked.skip_tiles else None]:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-            service = start(checkpoints, port)
-            try:
+            with served(checkpoints, largest_upload=2**31, deadline=3600) as (port, process):
                 began = time.monotonic()
                 with open(files[kind], "rb") as file:
                     url = f"http://127.0.0.1:{port}/v1/models/{name}/predict?{question}"
                     answer = httpx.post(url, files={"picture": file}, timeout=3600).raise_for_status()
-                memory = peak_gb(service.pid)
-            finally:
-                service.terminate()
-                service.wait(30)
+                memory = peak_gb(process)
             peak = max(peak, memory)
             size, sent = files[kind].stat().st_size, len(answer.content)
             rows.append((kind, question, f"{time.monotonic() - began:.1f}", f"{size / 1e6:.0f}", f"{sent / 1e6:.1f}", f"{memory:.2f}"))

@@ -1,20 +1,32 @@
-"""What every benchmark prints: a table for people, the machine it ran on, and last one line of JSON."""
+"""What every benchmark prints: a table for people, the machine it ran on, and last one line of JSON. And where to listen meanwhile."""
 
 import json
 import os
 import platform
+import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
+def free_port() -> int:
+    """One that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def report(columns: Iterable[str], rows: Iterable[Iterable[object]], figures: Mapping[str, object]) -> None:
     """Print rows under columns, then the machine, then the figures as the last line."""
-    table = [[str(cell) for cell in row] for row in (columns, *rows)]
-    widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
-    for row in table:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    print(table(columns, rows))
     print(f"on {describe()}")
     print(json.dumps(figures))
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Rows under columns, for people."""
+    cells = [[str(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
 
 
 def describe() -> str:

@@ -44,6 +44,8 @@ class Machine(BaseModel):
     gpus_note: str = ""
     engines: list[EngineState]
     launcher: str
+    nodes: int = 1
+    """Machines that could learn one job together: more than one only in a Ray cluster."""
     version: str
 
 

@@ -1,8 +1,11 @@
 """Who did what: a line of JSON for every change and every refusal, in a file that is put aside when it is full."""
 
+import fcntl
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,17 @@ from contracts.tokens import OWN_FOLDER
 
 MOST = 10 * 2**20
 """Bytes of one file."""
+AUDIT, PREDICTIONS = "audit.log", "predictions.log"
+"""Of docker_sdk_api, and of inference_api, which says in a line of many predictions at once."""
 KEPT = 4
-"""So many older ones stay beside it: audit.log.1 is the last of them."""
+"""So many older ones stay beside it: audit.log.1 is the last of them, and predictions.log.1."""
 
 
 class Audit:
     """`note` is called on an event loop: it writes one line, and what the disk refuses is said on stderr instead of to the asker."""
 
-    def __init__(self, checkpoints: Path, most: int = MOST) -> None:
-        self.file, self.most = checkpoints / OWN_FOLDER / "audit.log", most
+    def __init__(self, checkpoints: Path, name: str = AUDIT, most: int = MOST) -> None:
+        self.file, self.most = checkpoints / OWN_FOLDER / name, most
         self._alone = threading.Lock()
 
     def note(self, record: dict[str, Any]) -> None:
@@ -40,6 +45,10 @@ class Audit:
 
     def _append(self, line: bytes) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(self.file.parent):
+            self._append_alone(line)
+
+    def _append_alone(self, line: bytes) -> None:
         if self.file.is_file() and self.file.stat().st_size + len(line) > self.most:
             for number in range(KEPT, 0, -1):
                 former = self._older(number - 1)
@@ -54,6 +63,17 @@ class Audit:
 
     def _older(self, number: int) -> Path:
         return self.file.with_name(f"{self.file.name}.{number}") if number else self.file
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Services of several machines may share a folder: none puts a file aside that another one is about to."""
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
 
 
 def _read(line: bytes) -> dict[str, Any]:

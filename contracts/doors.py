@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -75,14 +75,32 @@ def needed(method: str, path: str) -> Scope | None:
 
 @dataclass
 class Asked:
-    """A request as it is written down. `who` is known once somebody was let in."""
+    """A request as it is written down. `who` is known once somebody was let in, by `token`, which is written down nowhere.
+
+    `pictures`: how many `model` was asked about.
+    """
 
     id: str
     who: Who | None = None
+    token: str = field(default="", repr=False)
+    model: str = ""
+    pictures: int = 0
 
 
 ASKING: ContextVar[Asked | None] = ContextVar("asking", default=None)
 """The request that is being answered: the pages pass its id and who asks on to the services behind them."""
+
+
+def note_pictures(model: str, count: int = 1) -> None:
+    """That a model was asked about so many more pictures by the request that is being answered."""
+    if asking := ASKING.get():
+        asking.model, asking.pictures = model, asking.pictures + count
+
+
+def request_id() -> str:
+    """Of the request that is being answered; "" where there is none."""
+    asking = ASKING.get()
+    return asking.id if asking else ""
 
 
 def as_json(_scope: Message, problem: Problem) -> App:
@@ -164,9 +182,9 @@ class Doors:
             await self.app(scope, receive, send)
             return
         try:
-            who = await self._whose(scope)
+            who, token = await self._whose(scope)
             if asking := ASKING.get():
-                asking.who = who
+                asking.who, asking.token = who, token
             if not who.may(scopes):
                 cause = f"This needs the scope “{scopes}”, and the token “{who.name}” has “{who.scope}”."
                 raise Forbidden(cause, "Ask with another token.")
@@ -178,26 +196,26 @@ class Doors:
         strange = "\0" in path or {".", ".."} & {*parts} or any(len(part.encode("utf-8", "replace")) > LONGEST for part in parts)
         await (self.refuse(scope, nothing) if strange else self.app)(scope, receive, send)
 
-    async def _whose(self, scope: Message) -> Who:
-        """Raises NoToken where nobody is known who asks."""
+    async def _whose(self, scope: Message) -> tuple[Who, str]:
+        """And the token by which that one is known, "" without. Raises NoToken where nobody is known who asks."""
         headers = dict(scope["headers"])
         token = _take_token(scope, headers)
         if not self.settings.token:
-            return ANYONE
+            return ANYONE, ""
         if not token:
             sessions = (open_session(value, self.settings.token) for value in _cookies(headers))
             session = next((found for found in sessions if found), None)
             if session is None:
                 cure = "Send one, as “Authorization: Bearer TOKEN”, or log in at /login of the pages."
                 raise NoToken("This needs a token, and none was sent.", cure)
-            return self._still(session)
+            return self._still(session), ""
         if is_same(token, self.settings.token):
             asked_for = headers.get(FOR, b"").decode("latin-1")
-            return self._still(Who(name=asked_for, scope="admin", id=asked_for)) if asked_for else OWNER
+            return self._still(Who(name=asked_for, scope="admin", id=asked_for)) if asked_for else OWNER, token
         found = await self.find(token) if self.find else self.tokens.find(token) if self.tokens else None
         if found is None:
             raise NoToken("The token is not known here, or has ended.", "Ask for a new one: maskwright token make NAME --scope train.")
-        return found
+        return found, token
 
     def _still(self, session: Who) -> Who:
         """A session's owner as its token is now: it may have been revoked, or have ended, since."""
@@ -211,6 +229,8 @@ class Doors:
     def _write_down(self, scope: Message, asking: Asked, status: int, seconds: float) -> None:
         who = asking.who.name if asking.who else "-"
         record = {"who": who, "method": scope["method"], "path": scope["path"][:LONGEST_WRITTEN], "status": status, "request": asking.id}
+        if asking.model:
+            record |= {"model": asking.model, "pictures": asking.pictures}
         words = {**record, "ms": round(seconds * 1000)}
         LOG.info("%s", " ".join(f"{key}={_word(value)}" for key, value in words.items()), extra={"said": words})
         if self.note and (scope["method"] not in READS or status in (401, 403, 421)):

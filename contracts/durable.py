@@ -1,14 +1,17 @@
 """What is promised is written aside, forced to the disk and put in its place by a rename; a sealed folder knows its checksums."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from contracts.errors import Broken
 from contracts.room import LEAST, free, full, is_full
 
 MANIFEST = "manifest.json"
@@ -23,7 +26,8 @@ def write_aside(path: Path, content: bytes | str, durable: bool = True) -> None:
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with open(aside, "wb") as file:
+        aside.unlink(missing_ok=True)  # nobody's by its name; and what is there must not lead to another file
+        with open(aside, "xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             if durable:
@@ -72,13 +76,20 @@ def folder_aside(path: Path, keep: Path | None = None) -> Iterator[Path]:
 def append_line(path: Path, line: bytes, durable: bool) -> None:
     """Add a line to a file that has one writer. What a kill or a full disk left of a last line goes first.
 
-    Raises contracts.errors.Full where there is no room; the file is then as it was.
+    Raises contracts.errors.Full where there is no room; the file is then as it was. Raises Broken where it is no plain file.
     """
+    strange = Broken(f"{path} is no plain file, so nothing is written to it.", "The training made it one: delete the job.")
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        raise (full(path) if is_full(error, path.parent) else error) from error
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise strange from error
+        if is_full(error, path.parent):
+            raise full(path) from error
+        raise
     try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise strange
         end = _whole_lines(file)
         os.ftruncate(file, end)
         try:
@@ -87,7 +98,9 @@ def append_line(path: Path, line: bytes, durable: bool) -> None:
                 os.fsync(file)
         except OSError as error:
             os.ftruncate(file, end)
-            raise (full(path) if is_full(error, path.parent) else error) from error
+            if is_full(error, path.parent):
+                raise full(path) from error
+            raise
     finally:
         os.close(file)
 

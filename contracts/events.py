@@ -35,16 +35,21 @@ class Started(_Event):
 
 
 class Resumed(_Event):
-    """A job that had ended goes on, because somebody asked for it or `by_itself`. Written by docker_sdk_api, while none runs."""
+    """A job that had ended goes on, because `request` asked for it or `by_itself`. Written by docker_sdk_api, while none runs."""
 
     event: Literal["resumed"] = "resumed"
     by_itself: bool = False
+    request: str = ""
 
 
 class Queued(_Event):
-    """The job waits for its turn (docs/queue.md). Written by docker_sdk_api, while none runs."""
+    """The job waits for its turn (docs/queue.md). Written by docker_sdk_api, while none runs.
+
+    `request`: the id of the request that asked for it, as it stands in the services' logs; "": it waits again, or nobody asked over HTTP.
+    """
 
     event: Literal["queued"] = "queued"
+    request: str = ""
 
 
 class Stage(_Event):

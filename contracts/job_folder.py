@@ -1,6 +1,9 @@
 """One folder per job: where each file lies, and who writes it. Everything else about a job follows from this folder.
 
+Most of it is the training's to write, so nothing in it is read through a link (contracts/plain.py).
+
 job.json        what was asked                            docker_sdk_api, once; of an old client's job its training API, once more
+asked.json      the first job.json of an old client's job docker_sdk_api, once
 artefact/       a model from elsewhere that it converts   docker_sdk_api, once
 stop            somebody asked it to stop                 docker_sdk_api
 split.json      which picture teaches, which one scores   the training job, once
@@ -30,6 +33,7 @@ from contracts.durable import append_line, folder_aside, write_aside
 from contracts.events import Event, Failed, Finished, Progress, Stopped, read_event
 from contracts.job import Confusion, Job
 from contracts.model import RETIRED_FILE
+from contracts.plain import is_folder, is_plain, read_plain
 
 __all__ = ["BALLAST", "JobFolder", "folder_aside", "write_aside"]
 BALLAST = 256 * 1024
@@ -50,6 +54,7 @@ class JobFolder:
     """The folder of one job. Reading is safe at any moment, whoever is writing."""
 
     job_file = _At("job.json")
+    asked_file = _At("asked.json")
     artefact = _At("artefact")
     stop_file = _At("stop")
     split_file = _At("split.json")
@@ -75,19 +80,27 @@ class JobFolder:
         self.name = path.name
 
     def exists(self) -> bool:
-        return self.job_file.is_file()
+        return is_plain(self.job_file)
 
     def job(self) -> Job:
-        return Job.model_validate_json(self.job_file.read_bytes())
+        return Job.model_validate_json(read_plain(self.job_file))
 
     def write_job(self, job: Job) -> None:
         write_aside(self.job_file, job.model_dump_json(indent=2))
 
+    def asked(self) -> Job:
+        """What docker_sdk_api asked of a job that writes its job.json itself. Raises FileNotFoundError for all others."""
+        return Job.model_validate_json(read_plain(self.asked_file))
+
+    def write_asked(self, job: Job) -> None:
+        write_aside(self.asked_file, job.model_dump_json(indent=2))
+
     def events(self) -> list[Event]:
         """Every event so far, oldest first. A line that is still being written is left for the next time."""
-        if not self.events_file.exists():
+        try:
+            lines = read_plain(self.events_file).decode().split("\n")
+        except FileNotFoundError:
             return []
-        lines = self.events_file.read_text().split("\n")
         return [read_event(line) for line in lines[:-1] if line]
 
     def add_event(self, event: Event) -> None:
@@ -105,12 +118,13 @@ class JobFolder:
 
     def confusion(self) -> Confusion | None:
         """None: nothing was scored yet, or by a version that did not write it down."""
-        if not self.confusion_file.exists():
+        try:
+            return Confusion.model_validate_json(read_plain(self.confusion_file))
+        except FileNotFoundError:
             return None
-        return Confusion.model_validate_json(self.confusion_file.read_bytes())
 
     def model_state(self) -> Literal["none", "published", "retired"]:
-        if not self.model.is_dir():
+        if not is_folder(self.model):
             return "none"
         return "retired" if self.retired_file.exists() else "published"
 
@@ -119,6 +133,8 @@ class JobFolder:
 
     def asked_to_stop(self) -> dict[str, bool] | None:
         """None, or `{"keep_best": whether the best weights so far are to be published}`."""
-        if not self.stop_file.exists():
+        try:
+            wish: dict[str, bool] = json.loads(read_plain(self.stop_file))
+        except FileNotFoundError:
             return None
-        return json.loads(self.stop_file.read_bytes())
+        return wish

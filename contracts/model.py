@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from contracts.job import EpochScores
+from contracts.plain import read_plain
 
 MODEL_FILE = "model.json"
 RETIRED_FILE = "retired"
@@ -98,4 +99,4 @@ class PublishedModel(Model):
 
 
 def read_model(folder: Path) -> Model:
-    return Model.model_validate_json((folder / MODEL_FILE).read_bytes())
+    return Model.model_validate_json(read_plain(folder / MODEL_FILE))

@@ -12,8 +12,9 @@ from contracts.errors import Invalid
 
 ENGINES = {
     "pytorch": "PyTorch: the fast one, on any machine.",
-    "gluon": "GluonCV on MXNet: the networks of the GluonCV training GUI. Its upstream is frozen: without need of these very networks or "
-    "their files, take pytorch, which knows newer GPUs.",
+    "gluon": "GluonCV on MXNet: the networks of the GluonCV training GUI. Nobody looks after either any more, and of GPUs they know "
+    "NVIDIA's from the GTX 900 to the RTX 40 series, none newer. Take pytorch unless you need these very networks, their files or a client "
+    "of that GUI.",
     "majority": "Always answers the commonest class: what “no better than nothing” scores. Trains in seconds.",
 }
 LIGHT, MEDIUM = 10, 30

@@ -12,9 +12,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from annotations.archives import Limits
-from contracts.audit import Audit
+from contracts.audit import PREDICTIONS, Audit
 from contracts.doors import Doors
-from contracts.errors import Invalid, NotFound, Problem
+from contracts.errors import Invalid, NotFound, Problem, Unavailable
 from contracts.refusals import REFUSALS
 from contracts.tokens import Tokens
 from docker_sdk_api.datasets import Datasets
@@ -71,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.include_router(jobs.names)
     app.state.tokens, app.state.audit = Tokens(settings.checkpoints), Audit(settings.checkpoints)
+    app.state.predictions = Audit(settings.checkpoints, PREDICTIONS)  # of inference_api, only read here
     app.add_middleware(Doors, settings=settings, tokens=app.state.tokens, note=app.state.audit.note)
 
     @app.exception_handler(Problem)
@@ -117,8 +118,16 @@ def create_launcher(settings: Settings) -> Launcher:
         from docker_sdk_api.launchers.ray import RayLauncher
         from docker_sdk_api.launchers.ray_head import Head
 
-        head = Head(settings.ray_address)
-        return RayLauncher(settings.checkpoints.resolve(), pythons, head, settings.ray_python, settings.ray_cpus)
+        ray = (settings.checkpoints.resolve(), pythons, Head(settings.ray_address), settings.ray_python, settings.ray_cpus)
+        if settings.store:
+            try:
+                from docker_sdk_api.launchers.store import StoreLauncher
+            except ModuleNotFoundError as error:
+                cure = "Install build/requirements/store.txt beside docker_sdk_api, or leave STORE empty."
+                raise Unavailable(f"STORE is set, and the package {error.name} is not installed.", cure) from error
+
+            return StoreLauncher(*ray, store=settings.store)
+        return RayLauncher(*ray)
     from docker_sdk_api.launchers.process import ProcessLauncher
 
     return ProcessLauncher(settings.checkpoints.resolve(), pythons)

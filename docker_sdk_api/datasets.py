@@ -73,10 +73,14 @@ class Datasets:
             raise NotFound(f"There is no dataset “{name}”.", f"Put its folder into {self.folder.name}/, or choose one of: {known}.")
         return self.folder / name
 
-    def summary(self, name: str) -> dict[str, Any]:
-        """A dataset at a glance, without reading its pictures."""
+    def summaries(self) -> list[dict[str, Any]]:
+        """Every dataset at a glance."""
+        return [self._summary(name) for name in self.names()]
+
+    def _summary(self, name: str) -> dict[str, Any]:
+        """Without reading its pictures."""
         try:
-            dataset = open_dataset(self.path(name))
+            dataset = open_dataset(self.folder / name)
         except Invalid as problem:
             return {"name": name, "pictures": 0, "classes": [], "error": str(problem), "sample": None}
         sample = dataset.pairs[0].stem if dataset.pairs else None

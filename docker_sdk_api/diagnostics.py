@@ -10,10 +10,13 @@ import platform
 import re
 import sys
 import zipfile
+from contextlib import suppress
 from importlib.metadata import distributions
 
+from contracts.audit import AUDIT, Audit
 from contracts.events import now
 from contracts.job_folder import JobFolder
+from contracts.plain import is_plain, read_plain
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.logs import tail
 from docker_sdk_api.machine import describe_machine
@@ -21,7 +24,7 @@ from docker_sdk_api.machine import describe_machine
 JOBS = 10
 """The newest jobs that are in it."""
 LINES = 400
-"""Of each log, the last."""
+"""Of each log, the last ones."""
 SECRET = re.compile(r"token|password|passwd|secret|key|credential|auth", re.IGNORECASE)
 IN_ADDRESS = re.compile(r"(\w+://)[^/\s@:]*:[^/\s@]*@")
 IN_QUERY = re.compile(r"([?&](?:token|password|key)=)[^&\s\"']+", re.IGNORECASE)
@@ -31,8 +34,12 @@ machine.json    cores, memory, disk, GPUs, engines, Maskwright's version
 python.txt      Python, the system, and every installed package with its version
 settings.json   the settings that docker_sdk_api runs with; "***" stands for what may be a secret
 jobs/NAME/      of the {jobs} newest jobs: job.json (what was asked), events.jsonl (what happened), the log's last {lines} lines
+audit.log       the last {lines} changes and refusals: who, what, and the request's id
 
-No picture, no mask, no weights. The names of jobs, datasets, folders and classes are in it: look through it before you hand it on.
+The id of a request is the same in the services' logs (request=...), in audit.log, and as `request` in the events of the job that it
+asked for.
+
+No picture, no mask, no weights. The names of jobs, datasets, folders, classes and tokens are in it: look through it before you hand it on.
 """
 
 
@@ -48,12 +55,13 @@ def write_bundle(jobs: Jobs) -> bytes:
         add("machine.json", describe_machine(jobs.settings, jobs.launcher).model_dump_json(indent=2))
         add("python.txt", _python())
         add("settings.json", json.dumps(_settings(jobs), indent=2))
+        add(AUDIT, "".join(f"{json.dumps(row)}\n" for row in Audit(jobs.settings.checkpoints).last(LINES)[::-1]))
         for name in jobs.names()[:JOBS]:
             folder = JobFolder(jobs.settings.checkpoints / name)
             for path in (folder.job_file, folder.events_file):
-                if path.is_file():
-                    add(f"jobs/{name}/{path.name}", path.read_text(errors="replace"))
-            if folder.log_file.is_file():
+                with suppress(FileNotFoundError):
+                    add(f"jobs/{name}/{path.name}", read_plain(path).decode(errors="replace"))
+            if is_plain(folder.log_file):
                 add(f"jobs/{name}/{folder.log_file.name}", tail(folder.log_file, LINES))
     return file.getvalue()
 

@@ -1,11 +1,8 @@
 """Launches what waits as soon as its turn comes: woken when something changes, and looking by itself every second or so."""
 
-import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from annotations.doctor.check import Report
@@ -15,6 +12,7 @@ from contracts.networks import find_network
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.machine import describe_machine
 from docker_sdk_api.recommend import place_of
+from docker_sdk_api.rounds import Rounds
 from docker_sdk_api.speed import Speeds, training_seconds
 
 BETWEEN = 1.0
@@ -35,42 +33,20 @@ class Dispatch:
         self.line = jobs.line
         self.speeds = speeds
         self._expected: dict[str, tuple[str, float | None, float]] = {}
-        self._over = False
-        self._said = ""
-        jobs.waits = True
+        self._adopted = False
+        self._rounds = Rounds("queue of jobs", jobs.line.woken)
+        jobs.launching.waits = True
         jobs.line.lasts = self.lasts
 
-    @contextmanager
-    def launching(self) -> Iterator[None]:
+    def launching(self) -> AbstractContextManager[None]:
         """In a thread, until the block ends."""
-        thread = threading.Thread(target=self._run, name="queue of jobs", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._over = True
-            self.line.woken.set()
-            thread.join()
+        return self._rounds.going(self._go_round)
 
-    def _run(self) -> None:
-        self._try(self.adopt)
-        while not self._over:
-            self.line.woken.clear()
-            busy = self._try(self.look)
-            self.line.woken.wait(BETWEEN if busy else IDLE)
-
-    def _try(self, what: Callable[[], object]) -> bool:
-        """Whatever goes wrong with the database, the engine or a disk now may go well with the next look. It is said once."""
-        try:
-            found, said = bool(what()), ""
-        except (Problem, OSError, ValueError) as problem:  # the last: a job.json that cannot be read
-            found, said = True, f"The queue could not be looked at: {problem}"
-        except Exception:  # noqa: BLE001 - a thread that ends would launch no job any more, and nobody would see it
-            found, said = True, f"The queue could not be looked at: {traceback.format_exc()}"
-        if said and said != self._said:
-            print(said, file=sys.stderr, flush=True)
-        self._said = said
-        return found
+    def _go_round(self) -> float:
+        if not self._adopted:
+            self._adopted = True
+            self._rounds.attempt(self.adopt, None, "What ran before could not be looked at")
+        return BETWEEN if self._rounds.attempt(self.look, True, "The queue could not be looked at") else IDLE
 
     def adopt(self) -> None:
         """What runs or waits although the queue does not know it: it was killed between a folder and the queue, or is of before."""
@@ -82,8 +58,8 @@ class Dispatch:
     def look(self) -> bool:
         """Launch all whose turn has come. Whether any job runs or waits."""
         self.line.settle()
-        while not self._over and (entry := self.line.queue.take(self.line.room())) is not None:
-            self.jobs.launch_waiting(entry)
+        while not self._rounds.over and (entry := self.line.queue.take(self.line.room())) is not None:
+            self.jobs.launching.launch(entry)
         return bool(self.line.queue.entries())
 
     def lasts(self, job: Job) -> float | None:

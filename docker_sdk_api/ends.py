@@ -1,11 +1,8 @@
 """Ends that a job cannot tell of itself: it died unseen, or it hangs. They are written down as events, and resumed from when asked to."""
 
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 
 from contracts.errors import NotFound, Problem, Unavailable
@@ -13,6 +10,7 @@ from contracts.events import Failed
 from contracts.job import JobStatus
 from contracts.job_folder import JobFolder
 from docker_sdk_api.jobs import GRACE, Jobs
+from docker_sdk_api.rounds import Rounds
 from docker_sdk_api.standing import OUT_OF_MEMORY, last_event
 
 BETWEEN = 5.0
@@ -28,41 +26,25 @@ class Ends:
         self.jobs = jobs
         self.silence = jobs.settings.silent_minutes * 60
         self._heard: dict[str, tuple[tuple[int, int], float]] = {}
-        self._over = threading.Event()
-        self._said: dict[str, str] = {}
+        self.between = min(BETWEEN, self.silence / 3) if self.silence else BETWEEN
+        self._rounds = Rounds("ends of jobs")
 
-    @contextmanager
-    def looking(self) -> Iterator[None]:
+    def looking(self) -> AbstractContextManager[None]:
         """Every few seconds, in a thread, until the block ends."""
-        thread = threading.Thread(target=self._run, name="ends of jobs", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            thread.join()
+        return self._rounds.going(self._go_round, first=self.between)
 
-    def _run(self) -> None:
-        between = min(BETWEEN, self.silence / 3) if self.silence else BETWEEN
-        while not self._over.wait(between):
-            self._try("", self.look)
+    def _go_round(self) -> float:
+        self._rounds.attempt(self.look, None, "The jobs could not be looked at")
+        return self.between
 
     def look(self) -> None:
-        """At every job once."""
+        """At every job once. What goes wrong with one keeps nobody from looking at the others."""
         for name in self.jobs.names():
-            self._try(name, partial(self._look_at, name))
+            self._rounds.attempt(partial(self._look_past, name), None, f"The job {name} could not be looked at")
 
-    def _try(self, name: str, what: Callable[[], None]) -> None:
-        """Whatever goes wrong with one job keeps nobody from looking at the others, or again. It is said once."""
-        said = ""
-        try:
-            with suppress(NotFound, FileNotFoundError, Unavailable):  # deleted this moment; or nobody knows whether it lives
-                what()
-        except Exception:  # noqa: BLE001 - a thread that ends would look after no job any more, and nobody would see it
-            said = f"The job {name or 'list'} could not be looked at: {traceback.format_exc()}"
-        if said and said != self._said.get(name):
-            print(said, file=sys.stderr, flush=True)
-        self._said[name] = said
+    def _look_past(self, name: str) -> None:
+        with suppress(NotFound, FileNotFoundError, Unavailable):  # deleted this moment; or nobody knows whether it lives
+            self._look_at(name)
 
     def _look_at(self, name: str) -> None:
         folder = self.jobs.folder(name)

@@ -33,6 +33,10 @@ def forecast(request: JobRequest, folder: Path, jobs: Jobs, speeds: Speeds) -> F
     machine, report = describe_machine(jobs.settings, jobs.launcher), jobs.check(folder)
     place = place_of(machine, request.gpus)
     found = Forecast(memory_free=place.memory, obstacles=list(_refusals(checks)))
+    if machine.launcher == "ray" and request.nodes > machine.nodes:
+        there = f"{machine.nodes} {'lives' if machine.nodes == 1 else 'live'}"
+        cause = f"It will wait: {request.nodes} nodes are to learn together, and {there} in the cluster now."
+        found.cautions.append(Remark(field="nodes", cause=cause, cure="Choose fewer nodes, or let more machines join."))
     narrow = settings.precision in ("bfloat16", "float16") or (settings.precision == "auto" and bool(place.gpu or machine.bfloat16))
     if not report.errors and len(report.pairs) > 1:
         split = report.split_for(request.validation_share, request.seed)
@@ -93,14 +97,14 @@ def _reckon_time(found: Forecast, job: Job, split: Split, speed: Speed) -> None:
     found.basis = speed.basis
     if speed.seconds is None:
         return
-    shared = len(job.gpus) or 1  # processes on one processor share it
+    shared = (len(job.gpus) or 1) * job.nodes  # processes on one processor share it
     seconds = training_seconds(speed.seconds, job.hyperparameters, len(split.training), len(split.validation)) / shared
     found.seconds, found.epoch_seconds = seconds, seconds / job.hyperparameters.epochs
 
 
 def _reckon_memory(found: Forecast, job: Job, network: Network, place: Place, narrow: bool) -> None:
     settings = job.hyperparameters
-    each = -(-settings.batch_size // job.together)
+    each = -(-settings.batch_size // (job.together * job.nodes))
     at_once = -(-each // settings.accumulate)
     shared = 1 if job.gpus else job.together  # processes on one processor share its memory
     need = step_bytes(network, settings.crop, at_once, narrow) * shared

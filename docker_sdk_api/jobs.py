@@ -1,4 +1,7 @@
-"""Jobs: started, followed, stopped and deleted. Everything about a job is in its folder; the launcher says if it lives."""
+"""Jobs: started, followed, stopped and deleted. Everything about a job is in its folder; the launcher says if it lives.
+
+How one is launched is in launching.py.
+"""
 
 import shutil
 import threading
@@ -10,23 +13,25 @@ from pathlib import Path
 from annotations.doctor.check import Report, check_dataset
 from annotations.doctor.checking import fingerprint_now
 from contracts.answers import DeletedJob, Gpu
-from contracts.errors import Full, Invalid, NotFound, Problem, Taken, Unavailable
-from contracts.events import Failed, Queued, Resumed, Stage, Stopped, Warned, apply, now
+from contracts.doors import request_id
+from contracts.errors import Broken, Invalid, NotFound, Problem, Taken, Unavailable
+from contracts.events import Failed, Queued, Resumed, Stopped, apply, now
 from contracts.hyperparameters import Hyperparameters, read_hyperparameters
 from contracts.job import Job, JobRequest, JobStatus, JobView, is_name
 from contracts.job_folder import JobFolder
 from contracts.networks import Network, find_network
+from contracts.plain import is_folder
 from contracts.room import needed, refuse_full, taken
 from contracts.waggle import WaggleRun
 from docker_sdk_api.deleted import Deleted
-from docker_sdk_api.launchers import Launcher, Limits, Pulse, Task, Usage
-from docker_sdk_api.limits import refuse_limits
+from docker_sdk_api.launchers import Launcher, Pulse, Usage
+from docker_sdk_api.launching import Launching
+from docker_sdk_api.limits import refuse_limits, refuse_nodes, refuse_processes
 from docker_sdk_api.line import Line
 from docker_sdk_api.machine import refuse_engine, refuse_gpus
-from docker_sdk_api.plan import Entry
 from docker_sdk_api.settings import Settings
 from docker_sdk_api.standing import Standing, end_of
-from docker_sdk_api.weights import add_all_weights, add_weights, check_weights
+from docker_sdk_api.weights import check_weights
 
 GRACE = 10.0
 """Seconds that a task has to end by itself once it was told to stop."""
@@ -34,8 +39,6 @@ MINUTES_TO_STOP = 2.0
 """A job that was asked to stop and still runs after so long is ended by the launcher."""
 SECONDS_BETWEEN_LOOKS = 3.0
 """At a dataset's files, for whether they have changed since a job."""
-AGAIN = 20.0
-"""Seconds after which a launch is tried again that the launcher could not even be asked for."""
 GLANCE = 32
 """Epochs of a job that a list shows: enough for a small curve."""
 
@@ -49,8 +52,7 @@ class Jobs:
         self.launcher = launcher
         self.standing = Standing()
         self.line = Line(settings, launcher, self.standing)
-        self.waits = False
-        """Whether a job may wait for its turn. Else nobody would launch it later: it starts at once, and counts among those that run."""
+        self.launching = Launching(self.line)
         self.deleted = Deleted(settings.checkpoints, settings.deleted_kept_minutes)
         self._starting = threading.RLock()
         self._launching: set[str] = set()
@@ -81,12 +83,16 @@ class Jobs:
             aside.path.mkdir(parents=True)
             fill(aside)
             if launch:
-                aside.add_event(Queued())
+                aside.add_event(Queued(request=request_id()))
             aside.write_job(job)
+            if job.waiting:
+                aside.write_asked(job)
             try:
                 aside.path.rename(folder.path)
             except OSError as error:  # another program was quicker
-                raise (taken_name if folder.path.exists() else error) from error
+                if folder.path.exists():
+                    raise taken_name from error
+                raise
             if launch:
                 self._put_in(job, folder)
         except BaseException:
@@ -99,95 +105,20 @@ class Jobs:
     def _put_in(self, job: Job, folder: JobFolder) -> None:
         """Into the queue, and launched where its turn has come. Where that fails nothing is left."""
         try:
-            self._queue(job, folder)
+            self.launching.queue(job, folder)
         except BaseException:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
-
-    def _queue(self, job: Job, folder: JobFolder) -> None:
-        self.line.settle()
-        at_once = not self.waits or job.waiting or job.imported or self.settings.launcher == "ray"  # which has a queue of its own
-        mine = self.line.entry(job)
-        entry = self.line.queue.put(mine, self.line.room(mine.gpus), at_once)
-        if entry is not None:
-            try:
-                self._launch(job, folder)
-            except BaseException:
-                self.line.queue.remove(entry)
-                raise
-            finally:
-                self.line.queue.begun(entry)
-        self.line.wake()
-
-    def _launch(self, job: Job, folder: JobFolder) -> None:
-        """Launch a job that has been given its turn; nobody else does meanwhile."""
-        folder.add_event(Stage(state="starting", stage="starting"))
-        told = self.standing.status(folder).warnings  # where it is tried again
-        for caution in self.line.cautions(job):
-            if caution not in told:
-                folder.add_event(Warned(message=caution))
-        self.launcher.launch(self._task(job, folder))
-        with suppress(Unavailable):  # it runs, whatever its queue says of it: `settle` writes it down later
-            self.line.queue.launched(job.name)
-
-    def launch_waiting(self, entry: Entry) -> None:
-        """Launch a job that has waited for its turn. What keeps it from starting fails it, unless it may be over in a moment."""
-        try:
-            self._launch_waiting(entry)
-        finally:
-            self.line.queue.begun(entry)
-
-    def _launch_waiting(self, entry: Entry) -> None:
-        try:
-            folder = self.folder(entry.job)
-            job, ended = folder.job(), self.standing.status(folder).ended_already
-        except (NotFound, FileNotFoundError, ValueError):  # deleted, or not to be read
-            self.line.queue.remove(entry)
-            return
-        if ended or folder.asked_to_stop() is not None:
-            self._cancel(folder, ended)
-            self.line.queue.remove(entry)
-            return
-        try:
-            self.launcher.require(job.engine)
-        except Unavailable as problem:
-            trouble = f"could not be started yet. {problem}"
-            self.line.queue.put_back(entry, trouble, AGAIN)  # and with it all that would be refused by the same: it is asked for once
-            self.line.queue.put_off((other.name for other in self.all() if other.engine == job.engine), trouble, AGAIN)
-            return
-        try:
-            self._launch(job, folder)
-        except (Unavailable, Full) as problem:
-            self._wait_again(entry, folder, f"could not be started yet. {problem}")
-        except Problem as problem:
-            if not self.launcher.poll(job.name).alive:
-                try:
-                    folder.add_event(Failed(cause=problem.cause, cure=problem.cure))
-                finally:
-                    self.line.queue.remove(entry)
-        except BaseException as error:
-            self._wait_again(entry, folder, f"could not be started yet ({error})")
-            raise
-
-    def _wait_again(self, entry: Entry, folder: JobFolder, trouble: str) -> None:
-        """A job whose launch went wrong by what may pass, unless it runs after all."""
-        if not self.launcher.poll(entry.job).alive:
-            with suppress(Full):
-                folder.add_event(Queued())
-            self.line.queue.put_back(entry, trouble, AGAIN)
 
     def cancel(self, name: str) -> bool:
         """Take a job that waits out of the queue, for good. Whether it did wait."""
         folder = self.folder(name)
         waited = self.line.queue.remove_waiting(name)
         if waited:
-            self._cancel(folder, self.standing.status(folder).ended_already)
+            if not self.standing.status(folder).ended_already:
+                folder.add_event(Stopped())
             self.line.wake()
         return waited
-
-    def _cancel(self, folder: JobFolder, ended: bool) -> None:
-        if not ended:
-            folder.add_event(Stopped())
 
     def names(self) -> list[str]:
         """Newest first."""
@@ -264,7 +195,7 @@ class Jobs:
         entry = self.line.queue.entry(name)
         if entry is None:
             return self.launcher.poll(name)
-        given_up = entry.state == "launching" and self.waits  # in a moment the line settles what becomes of it
+        given_up = entry.state == "launching" and self.launching.waits  # in a moment the line settles what becomes of it
         lives = not entry.runs or given_up or self.line.queue.being_launched(entry)
         return Pulse(alive=True) if lives else self.launcher.poll(name)
 
@@ -310,12 +241,12 @@ class Jobs:
             folder.stop_file.unlink(missing_ok=True)
             self._launching.add(name)
             try:
-                folder.add_event(Resumed(by_itself=by_itself))
+                folder.add_event(Resumed(by_itself=by_itself, request=request_id()))
                 if not job.imported:
                     self.check(job.dataset_folder).refuse_errors()
                     self._refuse_full(job.hyperparameters, find_network(job.engine, job.network, job.backbone), folder.path)
-                folder.add_event(Queued())
-                self._queue(job, folder)
+                folder.add_event(Queued(request=request_id()))
+                self.launching.queue(job, folder)
             except Problem as problem:
                 folder.add_event(Failed(cause=problem.cause, cure=problem.cure))
                 raise
@@ -349,7 +280,8 @@ class Jobs:
         if self._pulse(name).alive:  # or a service is launching it
             raise Taken(f"The job “{name}” is still running.", "Stop it first.")
         if not self.standing.status(folder).ended_already:  # the launcher, which knew how it ended, will have forgotten it
-            folder.add_event(Failed(cause=status.cause, cure=status.cure))
+            with suppress(Broken):  # no file to write to: it goes all the same
+                folder.add_event(Failed(cause=status.cause, cure=status.cure))
         self.launcher.remove(name)
         self.standing.forget(name)
         return self.deleted.take(folder.path)
@@ -363,7 +295,7 @@ class Jobs:
 
     def model_folder(self, name: str) -> Path:
         folder = self._folder(name).model
-        if not is_name(name) or not folder.is_dir():
+        if not is_name(name) or not is_folder(folder):
             raise NotFound(f"There is no model “{name}”.", "A model is there once its job has finished, unless it was deleted.")
         return folder
 
@@ -394,7 +326,7 @@ class Jobs:
             ("weights", lambda: check_weights(request, network, self.settings)),
             ("dataset", report.refuse_errors),
             ("network", lambda: self._refuse_full(settings, network, self.settings.checkpoints)),
-            ("processes", lambda: refuse_processes(job)),
+            ("nodes" if job.nodes > 1 else "processes", lambda: refuse_processes(job)),
             ("nodes", lambda: refuse_nodes(job, self.settings)),
         ]
 
@@ -413,22 +345,6 @@ class Jobs:
             self._fingerprints[job.dataset_folder] = (time.monotonic(), present)
         return present not in ("", job.dataset_fingerprint)
 
-    def _task(self, job: Job, folder: JobFolder) -> Task:
-        task = Task(
-            job_id=job.name,
-            runtime=job.engine,
-            arguments=["-m", "training_api.original" if job.waiting else "training_api", str(folder.path.resolve())],
-            folder=folder.path.resolve(),
-            read_only=[job.dataset_folder],
-            writable=[job.waggle.folder] if job.waggle else [],
-            nodes=job.nodes,
-            gpus=job.gpus,
-            limits=Limits(memory_bytes=self.line.limit(job), cpus=job.cpus),
-            # Threads that wait must not spin: on a machine that does anything else besides, spinning costs up to half the speed.
-            environment={"OMP_WAIT_POLICY": "PASSIVE"},
-        )
-        return add_all_weights(task, job, self.settings) if job.waiting else add_weights(task, job, self.settings)
-
     def _insist_later(self, name: str) -> None:
         """A job that hangs does not read its stop file: the launcher ends it in the end, unless it is publishing its best."""
 
@@ -446,25 +362,3 @@ class Jobs:
 def _words(job: Job) -> str:
     """What a search looks at."""
     return " ".join((job.name, job.dataset, job.engine, job.network, job.backbone)).casefold()
-
-
-def refuse_processes(job: Job) -> None:
-    """Raises Invalid where a job cannot be learnt by as many processes as were asked for."""
-    if job.processes not in (1, job.together):
-        if job.engine != "pytorch":
-            raise Invalid(f"The engine {job.engine} learns in one process.", "Leave `processes` at 1, or choose the engine pytorch.")
-        raise Invalid("On GPUs there is one process for each of them.", "Leave `processes` at 1, and choose as many GPUs as you want.")
-    crops, parts = job.hyperparameters.batch_size, job.hyperparameters.accumulate
-    if job.together * job.nodes > crops // parts:
-        raise Invalid(
-            f"{job.together * job.nodes} processes cannot share a batch of {crops}{f' in {parts} parts' if parts > 1 else ''}.",
-            "Choose a larger batch size, or fewer processes.",
-        )
-
-
-def refuse_nodes(job: Job, settings: Settings) -> None:
-    """Raises Invalid where several machines cannot learn a job."""
-    if job.nodes > 1 and settings.launcher != "ray":
-        raise Invalid("Several machines learn one job only in a Ray cluster.", "Leave `nodes` at 1, or see docs/cluster.md.")
-    if job.nodes > 1 and (job.engine != "pytorch" or job.waggle is not None):
-        raise Invalid("Only the engine pytorch learns on several machines.", "Leave `nodes` at 1, or choose the engine pytorch.")

@@ -89,10 +89,10 @@ class Line:
 
     def settle(self) -> None:
         """Free what jobs held that run no more, and let those wait again whose launch came to nothing."""
-        for entry in self.queue.entries():
+        for entry in self.queue.running():
             # Where nobody knows whether it lives, or its folder is damaged, it keeps what it holds, and the others are looked at.
             with suppress(Problem, OSError, ValueError):
-                if entry.runs and self._settle(entry):
+                if self._settle(entry):
                     self._forget()
 
     def _settle(self, entry: Entry) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from contracts.answers import LogPart
+from contracts.plain import open_plain, size_of
 
 CHUNK = 256 * 1024
 MOST_HITS = 200
@@ -40,7 +41,7 @@ class LineReader:
     def read(self) -> list[tuple[str, int]]:
         """Lines without their ends, each with the offset behind it."""
         try:
-            with open(self.file, "rb") as file:
+            with open_plain(self.file) as file:
                 file.seek(self.offset)
                 lines = file.readlines(CHUNK)
         except FileNotFoundError:
@@ -57,7 +58,7 @@ class LineReader:
         """Go behind the last whole line; how many lines were passed over."""
         passed = 0
         try:
-            with open(self.file, "rb") as file:
+            with open_plain(self.file) as file:
                 file.seek(self.offset)
                 while part := file.read(CHUNK):
                     if b"\n" in part:
@@ -70,12 +71,7 @@ class LineReader:
 
 def tail(file: Path, lines: int) -> str:
     """The last lines of a file, reading no more of it than they take (at most CHUNK bytes)."""
-    if not file.exists():
-        return ""
-    with open(file, "rb") as opened:
-        size = opened.seek(0, 2)
-        opened.seek(max(0, size - CHUNK))
-        text = opened.read().decode(errors="replace")
+    text = _bytes(file, max(0, size_of(file) - CHUNK), None).decode(errors="replace")
     return "\n".join(text.split("\n")[-lines - 1 :]) if lines else ""
 
 
@@ -84,7 +80,7 @@ def part_before(file: Path, before: int | None, lines: int) -> LogPart:
 
     A line longer than CHUNK is cut into pieces, so that asking again always goes on.
     """
-    size = _size(file)
+    size = size_of(file)
     end = size if before is None else min(before, size)
     start = max(0, end - CHUNK)
     content = _bytes(file, start, end)
@@ -100,7 +96,7 @@ def part_before(file: Path, before: int | None, lines: int) -> LogPart:
 
 def part_after(file: Path, after: int, lines: int) -> LogPart:
     """The first whole lines from an offset on, at most CHUNK bytes of them."""
-    size = _size(file)
+    size = size_of(file)
     content = _bytes(file, min(after, size), min(after + CHUNK, size))
     whole = content.rfind(b"\n") + 1 or (len(content) if len(content) == CHUNK else 0)
     kept = content[:whole].splitlines(keepends=True)[:lines]
@@ -109,12 +105,12 @@ def part_after(file: Path, after: int, lines: int) -> LogPart:
 
 def find_lines(file: Path, word: str, before: int | None = None, most: int = MOST_HITS) -> Hits:
     """The last lines that hold a word, whatever its case, and end at or before an offset. The file is mapped, never read whole."""
-    size = _size(file)
+    size = size_of(file)
     end = size if before is None else min(before, size)
     if not end or not word:
         return Hits(hits=[], more=False)
     found: list[Hit] = []
-    with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
+    with open_plain(file) as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
         for line_start, line_end in _lines_with(text, re.compile(re.escape(word.encode()), re.IGNORECASE), end):
             found.append(Hit(at=line_start, line=text[line_start : min(line_end, line_start + 4096)].decode(errors="replace").rstrip("\r")))
             if len(found) > most:
@@ -142,13 +138,11 @@ def _texts(lines: list[bytes]) -> list[str]:
     return [line.decode(errors="replace").rstrip("\r\n") for line in lines]
 
 
-def _bytes(file: Path, start: int, end: int) -> bytes:
-    if not file.exists():
+def _bytes(file: Path, start: int, end: int | None) -> bytes:
+    """From one place to another, or to its end; none where there is no file."""
+    try:
+        with open_plain(file) as opened:
+            opened.seek(start)
+            return opened.read(-1 if end is None else end - start)
+    except FileNotFoundError:
         return b""
-    with open(file, "rb") as opened:
-        opened.seek(start)
-        return opened.read(end - start)
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0

@@ -38,6 +38,7 @@ def describe_machine(settings: Settings, launcher: Launcher) -> Machine:
         gpus_note=gpus.note,
         engines=list_engines(settings, launcher),
         launcher=settings.launcher,
+        nodes=launcher.nodes(),
         version=VERSION,
     )
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from annotations.dataset import open_dataset
 from annotations.doctor.checking import fingerprint_now
@@ -10,6 +11,7 @@ from contracts.answers import DeletedJob
 from contracts.errors import Invalid, NotFound
 from contracts.job_folder import JobFolder, write_aside
 from contracts.model import MODEL_FILE, PublishedModel, read_model
+from contracts.plain import is_plain, open_plain, read_plain, size_of
 from docker_sdk_api.deleted import Deleted
 from docker_sdk_api.jobs import Jobs
 
@@ -30,7 +32,8 @@ class Models:
         checkpoints = self.jobs.settings.checkpoints
         found = []
         for name in self.jobs.names():
-            if not os.path.isdir(f"{checkpoints}/{name}/model"):  # noqa: PTH112 - asked for each of a thousand jobs
+            place = f"{checkpoints}/{name}/model"  # no Path: asked for each of a thousand jobs
+            if not os.path.isdir(place) or os.path.islink(place):  # noqa: PTH112, PTH114
                 continue
             try:
                 found.append(self._read(JobFolder(checkpoints / name)))
@@ -53,13 +56,13 @@ class Models:
         """Stems of the pictures that scored it, as far as its dataset is still here and has them."""
         folder = self.folder(name)
         dataset = folder.job().dataset_folder
-        if not folder.split_file.is_file() or dataset.parent != datasets or not dataset.is_dir():
+        if not is_plain(folder.split_file) or dataset.parent != datasets or not dataset.is_dir():
             return []
         try:
             there = {pair.stem for pair in open_dataset(dataset).pairs}
         except Invalid:
             return []
-        split = Split.model_validate_json(folder.split_file.read_bytes())
+        split = Split.model_validate_json(read_plain(folder.split_file))
         return [stem for stem in split.validation if stem in there]
 
     def retire(self, name: str) -> None:
@@ -74,13 +77,14 @@ class Models:
         """Move a model aside, to go for good later; its job stays, with curves and weights."""
         return self.deleted.take(self.folder(name).path)
 
-    def file(self, name: str, file: str) -> Path:
-        """A file of a model. Raises NotFound."""
-        path = self.folder(name).model / file
-        if not path.is_file():
+    def file(self, name: str, file: str) -> BinaryIO:
+        """A file of a model, to read. Raises NotFound."""
+        folder = self.folder(name)
+        try:
+            return open_plain(folder.model / file, folder.path)
+        except FileNotFoundError:
             cure = "A model of the engine majority has no graph, and one of an older version no example."
-            raise NotFound(f"The model “{name}” has no {file}.", cure)
-        return path
+            raise NotFound(f"The model “{name}” has no {file}.", cure) from None
 
     def folder(self, name: str) -> JobFolder:
         """Its job's. Raises NotFound."""
@@ -96,7 +100,7 @@ class Models:
 
     def _look(self, folder: JobFolder) -> PublishedModel:
         model, job = read_model(folder.model), self.jobs.standing.job(folder)
-        sizes = {path.name: path.stat().st_size for path in folder.model.iterdir()}
+        sizes = {path.name: size_of(path) for path in folder.model.iterdir()}
         return PublishedModel(
             **model.model_dump(),
             size=sum(sizes.values()),

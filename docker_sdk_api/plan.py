@@ -4,8 +4,11 @@ A job passes one before it only where it takes nothing from it: the GPUs that on
 machine is kept busy, and no job waits for ever because smaller ones keep passing it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heapify, heappop, heappush
+from itertools import islice
 from math import inf
 from typing import Literal
 
@@ -53,37 +56,60 @@ class Room:
     asked: frozenset[int] | None = None
 
 
-def in_order(entries: Sequence[Entry]) -> list[Entry]:
+def in_order(entries: Iterable[Entry]) -> list[Entry]:
     """Those that wait, the next one first."""
-    return sorted((entry for entry in entries if not entry.runs), key=lambda entry: (-entry.priority, entry.rank, entry.job))
+    return sorted((entry for entry in entries if not entry.runs), key=_place)
+
+
+def _place(entry: Entry) -> tuple[int, float, str]:
+    return -entry.priority, entry.rank, entry.job
 
 
 def plan(entries: Sequence[Entry], room: Room, now: float) -> dict[str, str]:
     """What each job that waits waits for, in order; empty: its turn has come."""
+    return {entry.job: reason for entry, reason in turns(entries, room, now)}
+
+
+def turns(entries: Sequence[Entry], room: Room, now: float) -> Iterator[tuple[Entry, str]]:
+    """The same one by one: who looks for the next turn alone need not hear of thousands behind it."""
     tally = _Tally(entries, room)
-    reasons = {}
     for entry in in_order(entries):
         if entry.state == "held":
-            reasons[entry.job] = "on hold"
+            yield entry, "on hold"
         elif entry.until > now:
-            reasons[entry.job] = entry.trouble
+            yield entry, entry.trouble
         else:
-            reasons[entry.job] = tally.ask(entry)
-    return reasons
+            yield entry, tally.ask(entry)
 
 
 class _Tally:
     """What is left of the room while one job after the other is given its part of it."""
 
-    def __init__(self, entries: Sequence[Entry], room: Room) -> None:
-        running = [entry for entry in entries if entry.runs]
+    def __init__(self, entries: Iterable[Entry], room: Room) -> None:
         self.room = room
-        self.holders = {gpu: entry.job for entry in running for gpu in entry.gpus}
-        self.on_cpu = [entry.job for entry in running if entry.counted and not entry.gpus]
-        self.taken = sum(self._part(entry) for entry in running)
-        self.any = any(_learns(entry) for entry in running)
+        self.holders: dict[int, str] = {}
+        self.on_cpu: dict[str, None] = {}
+        self.taken = self.learning = 0
+        self.look_again()
+        for entry in entries:
+            if entry.runs:
+                self.give(entry)
+
+    def look_again(self) -> None:
+        """From the first job that waits on: nothing is kept for anybody yet."""
         self.promised: dict[int, str] = {}
         self.next_on_cpu = self.next_for_memory = ""
+
+    def give(self, entry: Entry) -> None:
+        self.holders |= dict.fromkeys(entry.gpus, entry.job)
+        if entry.counted and not entry.gpus:
+            self.on_cpu[entry.job] = None
+        self.taken, self.learning = self.taken + self._part(entry), self.learning + _learns(entry)
+
+    def take_back(self, entry: Entry) -> None:
+        self.holders = {gpu: job for gpu, job in self.holders.items() if job != entry.job} if entry.gpus else self.holders
+        self.on_cpu.pop(entry.job, None)
+        self.taken, self.learning = self.taken - self._part(entry), self.learning - _learns(entry)
 
     def ask(self, entry: Entry) -> str:
         """Give the job its part, or say what it waits for and keep that for it."""
@@ -94,10 +120,7 @@ class _Tally:
             if entry.counted and not entry.gpus:
                 self.next_on_cpu = self.next_on_cpu or entry.job
             return reason
-        self.holders |= dict.fromkeys(entry.gpus, entry.job)
-        if entry.counted and not entry.gpus:
-            self.on_cpu.append(entry.job)
-        self.taken, self.any = self.taken + self._part(entry), self.any or _learns(entry)
+        self.give(entry)
         return ""
 
     def _gpus(self, entry: Entry) -> str:
@@ -118,7 +141,7 @@ class _Tally:
         if self.next_on_cpu:
             return f"waits for {self.next_on_cpu}, which is before it"
         if len(self.on_cpu) >= self.room.parallel:
-            names = ", ".join(self.on_cpu[:NAMED]) + (" and others" if len(self.on_cpu) > NAMED else "")
+            names = ", ".join(islice(self.on_cpu, NAMED)) + (" and others" if len(self.on_cpu) > NAMED else "")
             return f"waits for a place on the CPU, held by {names}"
         return ""
 
@@ -128,7 +151,7 @@ class _Tally:
 
     def _memory(self, entry: Entry) -> str:
         """The first job always has enough: it would wait for ever for what nobody here can free."""
-        if not self.any:
+        if not self.learning:
             return ""
         if self.next_for_memory:
             return f"waits for memory, after {self.next_for_memory}"
@@ -149,22 +172,46 @@ def starts(entries: Sequence[Entry], room: Room, left: Mapping[str, float | None
 
     `left`: seconds that each running job has left; `lasts`: seconds that each waiting one will take. None: not known.
     """
-    present = [replace(entry, until=0.0) for entry in entries]
     roomy = replace(room, free=room.memory, refused={}, asked=None)  # of other programs nobody knows when they end
-    ends = {entry.job: _or_never(left.get(entry.job)) for entry in present if entry.runs}
+    tally, lanes = _Tally(entries, roomy), _lanes(entries)
+    ends = [(_or_never(left.get(entry.job)), number, entry) for number, entry in enumerate(entries) if entry.runs]
+    heapify(ends)
     found: dict[str, float] = {}
     now = 0.0
     while True:
-        turns = [job for job, reason in plan(present, roomy, now).items() if not reason]
-        for job in turns:
-            found[job] = now
-            ends[job] = now + _or_never(lasts.get(job))
-        present = [replace(entry, state="launched") if entry.job in turns else entry for entry in present]
-        now = min(ends.values(), default=inf)
-        if now == inf:
+        for entry in _turns_of(lanes, tally):
+            found[entry.job] = now
+            heappush(ends, (now + _or_never(lasts.get(entry.job)), len(entries) + len(found), entry))
+        now = ends[0][0] if ends else inf
+        if now == inf or not lanes:
             return found
-        present = [entry for entry in present if ends.get(entry.job) != now]
-        ends = {job: end for job, end in ends.items() if end != now}
+        while ends and ends[0][0] == now:
+            tally.take_back(heappop(ends)[2])
+
+
+def _lanes(entries: Sequence[Entry]) -> list[deque[Entry]]:
+    """Jobs that want the very same places, in order: where one of them is refused, so are all behind it."""
+    lanes: defaultdict[tuple[tuple[int, ...], bool], deque[Entry]] = defaultdict(deque)
+    for entry in in_order(entries):
+        if entry.state != "held":
+            lanes[entry.gpus, entry.counted].append(entry)
+    return list(lanes.values())
+
+
+def _turns_of(lanes: list[deque[Entry]], tally: _Tally) -> list[Entry]:
+    """Those whose turn has come, taken out of their lanes: what `turns` says without a word on each of those that wait."""
+    tally.look_again()
+    heads = [(_place(lane[0]), number) for number, lane in enumerate(lanes)]
+    heapify(heads)
+    found = []
+    while heads and not tally.next_for_memory:  # of which nobody is given any past that one
+        _, number = heappop(heads)
+        if not tally.ask(lanes[number][0]):
+            found.append(lanes[number].popleft())
+            if lanes[number]:
+                heappush(heads, (_place(lanes[number][0]), number))
+    lanes[:] = [lane for lane in lanes if lane]
+    return found
 
 
 def _or_never(seconds: float | None) -> float:

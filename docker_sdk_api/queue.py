@@ -7,6 +7,7 @@ one transaction that nobody else has meanwhile, so that of many services one lau
 import os
 import time
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -17,6 +18,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Double,
     Engine,
@@ -24,6 +26,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -34,14 +37,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateTable
 
 from contracts.errors import NotFound, Taken, Unavailable
 from contracts.events import boot_id
 from contracts.tokens import OWN_FOLDER
 from docker_sdk_api.launchers.supervise import started_at
-from docker_sdk_api.plan import PRIORITIES, Entry, Room, in_order, plan
+from docker_sdk_api.plan import PRIORITIES, Entry, Room, in_order, turns
 
 LEASE = 120.0
 """Seconds after which a launch that is neither done nor given up is no longer believed in, where its service cannot be seen from here."""
@@ -85,16 +87,22 @@ class Queue:
         self.file = checkpoints.absolute() / OWN_FOLDER / "queue.db"
         self.owner = f"{boot_id()}/{gethostname()}/{os.getpid()}/{started_at(os.getpid())}"
         self._engines: dict[bool, Engine] = {}
-        self._made = False
+        self._made: tuple[int, int] | None = None
+        """The file in which the tables are known to be, by device and number."""
         self._away: dict[bool, tuple[float, Unavailable]] = {}
 
     def entries(self) -> list[Entry]:
         with self._transaction(looks=True) as to:
             return _read(to)
 
+    def running(self) -> list[Entry]:
+        """Those that have had their turn: as many as there is room for, however many wait."""
+        with self._transaction(looks=True) as to:
+            return _read(to, ENTRIES.c.state.in_(("launching", "launched")))
+
     def entry(self, job: str) -> Entry | None:
         with self._transaction(looks=True) as to:
-            return next(iter(_read(to, job)), None)
+            return next(iter(_read(to, _of(job))), None)
 
     def put(self, entry: Entry, room: Room | None = None, at_once: bool = False) -> Entry | None:
         """Add a job that is not there yet. Given back: its turn has come, and whoever asked is to launch it, and to say `begun` then.
@@ -103,7 +111,7 @@ class Queue:
         since its folder was written; raises Taken where another job holds its GPU.
         """
         with self._giving() as turn, self._transaction() as to:
-            there = next(iter(_read(to, entry.job)), None)
+            there = next(iter(_read(to, _of(entry.job))), None)
             if there is not None and not (at_once and there.state == "waiting"):
                 return None
             if there is None:
@@ -114,16 +122,14 @@ class Queue:
             if at_once:
                 if other := next((f"GPU {gpu} is held by the job “{job}”" for gpu, job in _held(to).items() if gpu in entry.gpus), ""):
                     raise Taken(f"{other}.", "Wait for its end, or start this one over the page or the API, where it queues for it.")
-            elif room is None or plan(_read(to), room, time.time())[entry.job]:
+            elif room is None or next(reason for other, reason in turns(_read(to), room, time.time()) if other.job == entry.job):
                 return None
             return self._take(to, entry, turn)
 
     def take(self, room: Room) -> Entry | None:
         """The next job whose turn has come, to be launched by whoever asked, who says `begun` then."""
         with self._giving() as turn, self._transaction() as to:
-            entries = _read(to)
-            turns = plan(entries, room, time.time())
-            entry = next((entry for entry in in_order(entries) if not turns[entry.job]), None)
+            entry = next((entry for entry, reason in turns(_read(to), room, time.time()) if not reason), None)
             return None if entry is None else self._take(to, entry, turn)
 
     def begun(self, entry: Entry) -> None:
@@ -157,7 +163,7 @@ class Queue:
     def remove_waiting(self, job: str) -> bool:
         """Whether it waited, and does so no more: then nobody launches it."""
         with self._transaction() as to:
-            waited = any(entry.job == job for entry in in_order(_read(to)))
+            waited = any(in_order(_read(to, _of(job))))
             if waited:
                 _remove(to, job)
             return waited
@@ -173,13 +179,14 @@ class Queue:
             least = max((entry.priority for entry in others[place - 1 :]), default=0)
             most = min((entry.priority for entry in others[: place - 1]), default=len(PRIORITIES) - 1)
             others.insert(place - 1, replace(mine, priority=min(max(mine.priority, least), most)))
-            for entry, rank in zip(others, _apart(ranks), strict=True):
-                to.execute(update(ENTRIES).where(ENTRIES.c.job == entry.job).values(rank=rank, priority=entry.priority))
+            rows = [(entry, rank) for entry, rank in zip(others, _apart(ranks), strict=True) if entry.rank != rank or entry.job == job]
+            moved = [{"of": entry.job, "rank": rank, "priority": entry.priority} for entry, rank in rows]
+            to.execute(update(ENTRIES).where(ENTRIES.c.job == bindparam("of")), moved)  # in one go: thousands may wait
 
     def change(self, job: str, priority: int | None = None, held: bool | None = None) -> None:
         """Of a job that waits. Raises NotFound."""
         with self._transaction() as to:
-            entry = _find(in_order(_read(to)), job)
+            entry = _find(in_order(_read(to, _of(job))), job)
             state = entry.state if held is None else "held" if held else "waiting"
             values = {"state": state, "priority": entry.priority if priority is None else priority}
             to.execute(update(ENTRIES).where(ENTRIES.c.job == job).values(**values))
@@ -223,11 +230,13 @@ class Queue:
             with self._connect(looks).begin() as to:
                 if to.dialect.name == "postgresql" and not (looks and self._made):
                     to.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-                for table in TABLES.sorted_tables:  # which asks SQLite for nothing that a writer has, where they are there
-                    to.execute(CreateTable(table, if_not_exists=True))
+                if self._made is None:
+                    for table in TABLES.sorted_tables:  # which asks SQLite for nothing that a writer has, where they are there
+                        to.execute(CreateTable(table, if_not_exists=True))
                 yield to
-            self._made = True
+            self._made = self._place()
         except (SQLAlchemyError, OSError) as error:
+            self._made = None
             place = make_url(self.url).render_as_string() if self.url else str(self.file)
             first = str(getattr(error, "orig", None) or error).splitlines()[0]
             problem = Unavailable(
@@ -242,18 +251,34 @@ class Queue:
     def _connect(self, looks: bool) -> Engine:
         if not self.url:
             self.file.parent.mkdir(parents=True, exist_ok=True)
+            if self._made is not None and self._made != self._place():  # deleted: who has it open would write where nobody reads
+                self._made = None
+                for engine in self._engines.values():
+                    engine.dispose()
         if looks not in self._engines:
             self._engines[looks] = _engine(self.url, self.file, looks)
+            weakref.finalize(self, _close, self._engines[looks], os.getpid())
         return self._engines[looks]
+
+    def _place(self) -> tuple[int, int] | None:
+        if self.url:
+            return 0, 0
+        try:
+            found = self.file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _engine(url: str, file: Path, looks: bool) -> Engine:
-    """Connections are made for each transaction: there are few, and none is left open in a process that forks or is killed."""
+    """One connection is kept, more are made when threads meet. Whoever closes a SQLite file last empties its log, which takes three
+    times as long as the transaction itself; a connection to PostgreSQL takes longer to make than most that is asked over it."""
     wait = {"timeout": GLANCE if looks else PATIENCE}
+    kept = {"pool_size": 1, "max_overflow": -1}
     if url:
         # pg8000: a driver in Python alone, whose licence is as permissive as the product's.
-        return create_engine(make_url(url).set(drivername="postgresql+pg8000"), poolclass=NullPool, connect_args=wait)
-    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, connect_args=wait)
+        return create_engine(make_url(url).set(drivername="postgresql+pg8000"), connect_args=wait, pool_pre_ping=True, **kept)
+    engine = create_engine(f"sqlite:///{file}", connect_args=wait, **kept)
 
     @event.listens_for(engine, "connect")
     def _(connection, _record) -> None:  # type: ignore[no-untyped-def]
@@ -267,11 +292,21 @@ def _engine(url: str, file: Path, looks: bool) -> Engine:
     return engine
 
 
-def _read(to: Connection, job: str = "") -> list[Entry]:
-    """All entries, or the one of a job where there is one."""
-    wanted = select(ENTRIES).where(ENTRIES.c.job == job) if job else select(ENTRIES)
-    rows = [dict(row) for row in to.execute(wanted).mappings()]
-    return [Entry(**{**row, "gpus": tuple(int(gpu) for gpu in row["gpus"].split())}) for row in rows]
+def _close(engine: Engine, process: int) -> None:
+    """In a fork, the open connections are its parent's."""
+    engine.dispose(close=process == os.getpid())
+
+
+def _of(job: str) -> ColumnElement[bool]:
+    return ENTRIES.c.job == job
+
+
+def _read(to: Connection, which: ColumnElement[bool] | None = None) -> list[Entry]:
+    """All entries, or some."""
+    wanted = select(ENTRIES) if which is None else select(ENTRIES).where(which)
+    # By their order, which is that of Entry's fields: some thousand rows are read at each look.
+    rows = to.execute(wanted)
+    return [Entry(job, state, priority, rank, tuple(map(int, gpus.split())), *rest) for job, state, priority, rank, gpus, *rest in rows]
 
 
 def _row(entry: Entry) -> dict[str, object]:
@@ -293,7 +328,7 @@ def _remove(to: Connection, job: str) -> None:
 
 
 def _is_there(to: Connection, entry: Entry) -> bool:
-    return any(other.turn == entry.turn for other in _read(to, entry.job))
+    return any(other.turn == entry.turn for other in _read(to, _of(entry.job)))
 
 
 def _find(line: list[Entry], job: str) -> Entry:

@@ -7,10 +7,7 @@ its log stay.
 
 import shutil
 import sys
-import threading
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +15,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.answers import Kept, KeptJob
-from contracts.errors import NotFound, Problem, Taken
+from contracts.errors import NotFound, Taken
 from contracts.job_folder import JobFolder
+from contracts.plain import is_folder
 from contracts.room import taken
 from docker_sdk_api.jobs import Jobs
+from docker_sdk_api.rounds import Rounds
 
 Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
 BETWEEN = 3600.0
@@ -43,7 +42,7 @@ class Retention:
     def __init__(self, jobs: Jobs) -> None:
         self.jobs, settings = jobs, jobs.settings
         self.rules = Rules(failed_days=settings.keep_failed_days, checkpoints_days=settings.keep_checkpoints_days)
-        self._over = threading.Event()
+        self._rounds = Rounds("retention")
 
     def preview(self, rules: Rules) -> Kept:
         """What would go by these rules now, the largest first. Nothing is touched."""
@@ -59,32 +58,20 @@ class Retention:
                     self._let_go(row)
         return found
 
-    @contextmanager
-    def looking(self) -> Iterator[None]:
+    def looking(self) -> AbstractContextManager[None]:
         """Apply the rules that are set, now and every hour, in a thread, until the block ends. Without any, do nothing."""
-        thread = threading.Thread(target=self._run, name="retention", daemon=True)
-        if self.rules.failed_days or self.rules.checkpoints_days:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            if thread.is_alive():
-                thread.join()
+        set_at_all = self.rules.failed_days or self.rules.checkpoints_days
+        return self._rounds.going(self._go_round) if set_at_all else nullcontext()
 
-    def _run(self) -> None:
-        while True:
-            try:
-                found = self.apply(self.rules)
-                if found.rows:
-                    names = ", ".join(f"{row.job} ({row.what})" for row in found.rows)
-                    print(f"Kept long enough, {found.bytes / 1e6:.0f} MB: {names}", file=sys.stderr, flush=True)
-            except (OSError, Problem) as problem:
-                print(f"What was kept long enough could not be removed: {problem}", file=sys.stderr, flush=True)
-            except Exception:  # noqa: BLE001 - a thread that ends would remove nothing any more, and nobody would see it
-                print(f"What was kept long enough could not be removed: {traceback.format_exc()}", file=sys.stderr, flush=True)
-            if self._over.wait(BETWEEN):
-                return
+    def _go_round(self) -> float:
+        self._rounds.attempt(self._apply_and_say, None, "What was kept long enough could not be removed")
+        return BETWEEN
+
+    def _apply_and_say(self) -> None:
+        found = self.apply(self.rules)
+        if found.rows:
+            names = ", ".join(f"{row.job} ({row.what})" for row in found.rows)
+            print(f"Kept long enough, {found.bytes / 1e6:.0f} MB: {names}", file=sys.stderr, flush=True)
 
     def _judge(self, name: str, rules: Rules) -> KeptJob | None:
         try:
@@ -112,7 +99,7 @@ class Retention:
 
 
 def _checkpoints(folder: JobFolder) -> list[Path]:
-    return [part for part in (folder.last, folder.before) if part.is_dir()]
+    return [part for part in (folder.last, folder.before) if is_folder(part)]
 
 
 def _younger(ended: datetime, days: float) -> bool:

@@ -37,6 +37,8 @@ class Settings(DoorSettings, BaseSettings):
     """The interpreter on every node of the cluster that has Ray; those of the engines are the process launcher's."""
     ray_cpus: float = 4
     """Processors of a node that a training is promised, at most all of them, where the job itself says nothing."""
+    store: str = ""
+    """The object store, such as s3://bucket/prefix, through which data goes where the nodes share no disk with this machine."""
     go_on_elsewhere: int = 3
     """How often in a row a training whose node was lost goes on somewhere else without being asked."""
     images_arch: Literal["cpu", "cpu_mkl", "gpu", "gpu_mkl"] = "cpu"

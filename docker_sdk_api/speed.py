@@ -17,6 +17,7 @@ from contracts.hyperparameters import Hyperparameters
 from contracts.job import Job, JobStatus
 from contracts.job_folder import JobFolder
 from contracts.networks import CATALOGUE, Network, find_network
+from contracts.plain import read_plain
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.recommend import Place
 
@@ -144,7 +145,8 @@ def _crops(settings: Hyperparameters, training: int, validation: int) -> float:
 
 def _sides(folder: JobFolder) -> tuple[int, int]:
     """How many pictures taught and how many scored."""
-    if not folder.split_file.exists():
+    try:
+        split = json.loads(read_plain(folder.split_file))
+    except FileNotFoundError:
         return 0, 0
-    split = json.loads(folder.split_file.read_bytes())
     return len(split["training"]), len(split["validation"])

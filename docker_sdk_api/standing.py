@@ -10,6 +10,7 @@ from pathlib import Path
 from contracts.events import Failed, Stopped, apply, boot_id, read_event
 from contracts.job import ENDED, Job, JobStatus
 from contracts.job_folder import JobFolder
+from contracts.plain import open_plain, size_of
 from docker_sdk_api.launchers import Pulse
 from docker_sdk_api.logs import LineReader
 
@@ -45,7 +46,7 @@ class Standing:
         """The fold of all events so far."""
         kept = self._of(folder)
         with kept.lock:
-            if _size(folder.events_file) < kept.reader.offset:  # rewritten by hand
+            if size_of(folder.events_file) < kept.reader.offset:  # rewritten by hand
                 kept.reader, kept.status = LineReader(folder.events_file), JobStatus()
             while lines := kept.reader.read():
                 for line, _ in lines:
@@ -129,7 +130,7 @@ def _signal(exit_code: int | None) -> signal.Signals | None:
 def last_event(file: Path) -> str:
     """The kind of the last whole event; empty where there is none, or where it is a long one: no end is."""
     try:
-        with open(file, "rb") as opened:
+        with open_plain(file) as opened:
             size = opened.seek(0, 2)
             opened.seek(max(0, size - 4096))
             lines = opened.read().split(b"\n")
@@ -138,7 +139,3 @@ def last_event(file: Path) -> str:
     if len(lines) < 2 or not lines[-2].startswith(b"{"):
         return ""
     return read_event(lines[-2].decode()).event
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0

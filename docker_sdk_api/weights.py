@@ -127,9 +127,14 @@ def _classifiers(row: Network, settings: Settings) -> list[Origin]:
 
 def _checkpoints(row: Network, settings: Settings) -> list[Origin]:
     """Earlier jobs of the same network that have weights, published or the best so far; newest first."""
+    if not settings.checkpoints.is_dir():
+        return []
     found = []
-    for path in settings.checkpoints.iterdir() if settings.checkpoints.is_dir() else []:
-        if any((path / name).is_file() for name in CHECKPOINT_FILES[row.engine]) and (folder := JobFolder(path)).exists():
+    for job_name in os.listdir(settings.checkpoints):  # noqa: PTH208  # no Path: a thousand jobs are asked for each page of the wizard
+        place = f"{settings.checkpoints}/{job_name}"
+        if not any(os.path.isfile(f"{place}/{name}") for name in CHECKPOINT_FILES[row.engine]):  # noqa: PTH113
+            continue
+        if (folder := JobFolder(Path(place))).exists():
             job = folder.job()
             if (job.engine, job.network, job.backbone) == (row.engine, row.network, row.backbone):
                 found.append((job.created, _checkpoint(folder, job)))

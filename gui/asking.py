@@ -2,12 +2,14 @@
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from pydantic import TypeAdapter
 
 from contracts.doors import ASKING
 from contracts.errors import (
@@ -26,6 +28,7 @@ from contracts.errors import (
     Unavailable,
 )
 
+T = TypeVar("T")
 PASSED_ON = (
     *("content-type", "content-length", "content-disposition", "content-encoding", "cache-control", "etag", "last-modified"),
     "x-accel-buffering",  # a reverse proxy holds no live event back
@@ -55,6 +58,17 @@ def client_at(url: str, certificate: str = "") -> httpx.AsyncClient:
     if certificate:
         trusted.load_verify_locations(certificate)
     return httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=MANY, trust_env=False, verify=trusted)
+
+
+@cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def read_rows(kind: type[T], content: bytes) -> list[T]:
+    """A list of such values, out of JSON."""
+    rows: list[T] = _reader(list.__class_getitem__(kind)).validate_json(content)
+    return rows
 
 
 class Asking:
@@ -97,6 +111,9 @@ class Asking:
 
     async def _read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         return (await self._ask(self.docker_sdk, "GET", path, params=params)).json()
+
+    async def _rows(self, kind: type[T], path: str, params: Mapping[str, str] | None = None) -> list[T]:
+        return read_rows(kind, (await self._ask(self.docker_sdk, "GET", path, params=params)).content)
 
     async def _ask(self, client: httpx.AsyncClient, method: str, path: str, **content: Any) -> httpx.Response:
         answer = await _send(client, client.build_request(method, path, **content))

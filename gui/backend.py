@@ -19,10 +19,10 @@ from contracts.queue import QueueView
 from contracts.tokens import NamedToken, NewToken, Who
 from contracts.weights import WeightsChoice
 from gui.answers import Change, Checking, DatasetReport, DatasetRow, Format, NetworkChoice, Seen, Segments, ServedModel
-from gui.asking import FOR_EVER, Asking, as_it_answers, client_at, part
+from gui.asking import FOR_EVER, Asking, as_it_answers, client_at, part, read_rows
 
-_VIEWS = TypeAdapter(list[JobView])
-_MODELS = TypeAdapter(list[PublishedModel])
+_SPEEDS = TypeAdapter(dict[str, Speed])
+_DAYS = TypeAdapter(dict[str, float])
 
 
 class Backend(Asking):
@@ -39,7 +39,7 @@ class Backend(Asking):
         return Who.model_validate_json(answer.content)
 
     async def tokens(self) -> list[NamedToken]:
-        return TypeAdapter(list[NamedToken]).validate_python(await self._read("/v1/tokens"))
+        return await self._rows(NamedToken, "/v1/tokens")
 
     async def make_token(self, name: str, scope: str, days: float | None) -> NewToken:
         body = {"name": name, "scope": scope, "days": days}
@@ -52,11 +52,11 @@ class Backend(Asking):
         return Machine.model_validate(await self._read("/v1/machine"))
 
     async def networks(self) -> list[NetworkChoice]:
-        return TypeAdapter(list[NetworkChoice]).validate_python(await self._read("/v1/networks"))
+        return await self._rows(NetworkChoice, "/v1/networks")
 
     async def weights(self, network: str) -> list[WeightsChoice]:
         """What a network (engine/network/backbone) can start from."""
-        return TypeAdapter(list[WeightsChoice]).validate_python(await self._read("/v1/weights", {"network": network}))
+        return await self._rows(WeightsChoice, "/v1/weights", {"network": network})
 
     async def recommendation(self, dataset: str, network: str, validation_share: float, gpus: Sequence[str]) -> Recommendation:
         """Which network to take, and the settings for `network`; of "" for the one to take."""
@@ -72,10 +72,10 @@ class Backend(Asking):
     async def speeds(self, gpus: Sequence[str]) -> dict[str, Speed]:
         """How fast each network learns here, by its key; on the processor where no GPU is given."""
         answer = await self._ask(self.docker_sdk, "GET", "/v1/speeds", params={"gpus": list(gpus)})
-        return TypeAdapter(dict[str, Speed]).validate_json(answer.content)
+        return _SPEEDS.validate_json(answer.content)
 
     async def datasets(self) -> list[DatasetRow]:
-        return TypeAdapter(list[DatasetRow]).validate_python(await self._read("/v1/datasets"))
+        return await self._rows(DatasetRow, "/v1/datasets")
 
     async def dataset(self, name: str) -> DatasetReport:
         """The check's report. Raises Unavailable while the check still runs."""
@@ -93,11 +93,11 @@ class Backend(Asking):
         return DatasetReport.model_validate(answer.json())
 
     async def pictures(self, name: str) -> list[PairView]:
-        return TypeAdapter(list[PairView]).validate_python(await self._read(dataset_path(name, "pictures")))
+        return await self._rows(PairView, dataset_path(name, "pictures"))
 
     async def preview_cure(self, name: str, code: str) -> list[Change]:
         """What a cure would change, file by file; nothing is changed yet."""
-        return TypeAdapter(list[Change]).validate_python(await self._read(dataset_path(name, "cures", code)))
+        return await self._rows(Change, dataset_path(name, "cures", code))
 
     async def apply_cure(self, name: str, code: str) -> str:
         """The id by which the cure can be undone."""
@@ -108,7 +108,7 @@ class Backend(Asking):
         await self._ask(self.docker_sdk, "POST", dataset_path(name, "undo", undo))
 
     async def formats(self) -> list[Format]:
-        return TypeAdapter(list[Format]).validate_python(await self._read("/v1/formats"))
+        return await self._rows(Format, "/v1/formats")
 
     async def start_upload(self, files: Sequence[tuple[str, int]]) -> str:
         """The id of an upload of files, each given by its name and its size in bytes."""
@@ -131,7 +131,7 @@ class Backend(Asking):
         return ImportView.model_validate(await self._read(f"/v1/imports/{part(id)}"))
 
     async def imports(self) -> list[ImportView]:
-        return TypeAdapter(list[ImportView]).validate_python(await self._read("/v1/imports"))
+        return await self._rows(ImportView, "/v1/imports")
 
     async def split(self, name: str, validation_share: float, seed: int, test_share: float = 0.0) -> dict[str, list[str]]:
         """Stems of the pictures that teach (training), of those that score (validation), and of those that score at the end (test)."""
@@ -157,11 +157,11 @@ class Backend(Asking):
         words |= {"running": str(running).lower()} if running is not None else {}
         words |= {"limit": str(limit)} if limit is not None else {}
         answer = await self._ask(self.docker_sdk, "GET", "/v1/jobs", params=words)
-        return _VIEWS.validate_json(answer.content), int(answer.headers["x-total-count"])
+        return read_rows(JobView, answer.content), int(answer.headers["x-total-count"])
 
     async def job_names(self) -> list[str]:
         """Of all jobs, newest first: the names that a new one cannot have."""
-        return TypeAdapter(list[str]).validate_python(await self._read("/v1/job-names"))
+        return await self._rows(str, "/v1/job-names")
 
     async def job(self, name: str) -> JobView:
         return JobView.model_validate(await self._read(f"/v1/jobs/{part(name)}"))
@@ -205,7 +205,7 @@ class Backend(Asking):
 
     async def deleted_jobs(self) -> list[DeletedJob]:
         """Those that can still be brought back, the last one first."""
-        return TypeAdapter(list[DeletedJob]).validate_python(await self._read("/v1/deleted"))
+        return await self._rows(DeletedJob, "/v1/deleted")
 
     async def undo_delete(self, id: str) -> JobView:
         answer = await self._ask(self.docker_sdk, "POST", f"/v1/deleted/{part(id)}/undo")
@@ -220,7 +220,7 @@ class Backend(Asking):
 
     async def retention_rules(self) -> dict[str, float]:
         """Those that are applied every hour; 0: never."""
-        return TypeAdapter(dict[str, float]).validate_python(await self._read("/v1/retention/rules"))
+        return _DAYS.validate_python(await self._read("/v1/retention/rules"))
 
     async def let_go(self, days: Mapping[str, str]) -> Kept:
         """What went."""
@@ -229,14 +229,14 @@ class Backend(Asking):
     async def models(self, limit: int | None = None) -> list[PublishedModel]:
         """Newest first, all or the first few; retired ones too."""
         answer = await self._ask(self.docker_sdk, "GET", "/v1/models", params={} if limit is None else {"limit": str(limit)})
-        return _MODELS.validate_json(answer.content)
+        return read_rows(PublishedModel, answer.content)
 
     async def model(self, name: str) -> PublishedModel:
         return PublishedModel.model_validate(await self._read(model_path(name)))
 
     async def scored_pictures(self, model: str) -> list[str]:
         """Stems of the pictures of its dataset that scored a model."""
-        return TypeAdapter(list[str]).validate_python(await self._read(model_path(model, "pictures")))
+        return await self._rows(str, model_path(model, "pictures"))
 
     async def picture_file(self, dataset: str, stem: str) -> tuple[bytes, str]:
         """A picture of a dataset as it was brought, and its type."""
@@ -261,7 +261,7 @@ class Backend(Asking):
 
     async def deleted_models(self) -> list[DeletedJob]:
         """Those that can still be brought back, the last one first."""
-        return TypeAdapter(list[DeletedJob]).validate_python(await self._read("/v1/deleted-models"))
+        return await self._rows(DeletedJob, "/v1/deleted-models")
 
     async def undo_delete_model(self, id: str) -> PublishedModel:
         answer = await self._ask(self.docker_sdk, "POST", f"/v1/deleted-models/{part(id)}/undo")
@@ -294,7 +294,7 @@ class Backend(Asking):
 
     async def self_test(self, job: str) -> list[Step]:
         """How far such a job has come, step by step."""
-        return TypeAdapter(list[Step]).validate_python(await self._read(f"/v1/self-test/{part(job)}"))
+        return await self._rows(Step, f"/v1/self-test/{part(job)}")
 
     async def pass_on_predict(self, model: str, incoming: Request, *parts: str) -> StreamingResponse:
         """A prediction asked for through the pages' own address, as it comes; with "batch" one of many pictures."""

@@ -1,9 +1,10 @@
 """What the wizard's later steps look at: the networks, the machine, what is recommended, what has been chosen, what would come of it."""
 
+import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from contracts.answers import Forecast, Machine, Recommendation, Recommended, Speed
 from contracts.hyperparameters import Hyperparameters, describe_hyperparameters
@@ -15,6 +16,7 @@ from gui.backend import Backend
 from gui.figures import setting
 from gui.forms import Draft
 
+T = TypeVar("T")
 GROUPS = {
     "recommended": ("pytorch", "Recommended for other cases"),
     "light": ("pytorch", "Light"),
@@ -26,7 +28,7 @@ GROUPS = {
 """Of the table of networks: the engine that trains them, and a title."""
 ORDERS = {"size": "size", "work": "work", "speed": "seconds a crop"}
 """What the table of networks can be sorted by instead of grouped, and its name for people."""
-STEP_OF = {"dataset": 1, "validation": 1, "network": 2, "weights": 2, "gpus": 2, "processes": 2, "memory_limit": 2, "cpus": 2}
+STEP_OF = {"dataset": 1, "validation": 1, "network": 2, "weights": 2, "gpus": 2, "processes": 2, "nodes": 2, "memory_limit": 2, "cpus": 2}
 """The step on which a field is; settings are on the third."""
 WEIGHT_TITLES: dict[WeightsType, str] = {
     "from_scratch": "Random weights",
@@ -86,6 +88,12 @@ class Choice:
         return {row.field: f"{row.cause} {row.cure}" for row in self.forecast.obstacles} if self.forecast else {}
 
     @property
+    def nodes_caution(self) -> str:
+        """Why it would wait for nodes; empty where it would not."""
+        rows = self.forecast.cautions if self.forecast else []
+        return next((f"{row.cause} {row.cure}" for row in rows if row.field == "nodes"), "")
+
+    @property
     def processor(self) -> str:
         """Where it would learn, in words."""
         names = [gpu.name for gpu in self.machine.gpus if str(gpu.id) in (self.draft.gpus or ())]
@@ -97,19 +105,23 @@ async def look(backend: Backend, draft: Draft, report: DatasetReport, propose: b
 
     `propose`: take the recommended network where none is chosen.
     """
-    networks, machine, taken = await backend.networks(), await backend.machine(), set(await backend.job_names())
-    network = find(networks, draft.network)
+    networks, machine, names = await asyncio.gather(backend.networks(), backend.machine(), backend.job_names())
+    network, taken = find(networks, draft.network), set(names)
     proposed = forms.propose_name(draft.dataset, taken)
     name = "" if draft.name == proposed else draft.name  # what is only proposed follows the dataset
     draft = replace(draft, name=name, gpus=chosen_gpus(draft, machine, network))
-    advice = None
-    if any(row.available for row in networks):
-        share = float(draft.validation) / 100 if forms.is_share(draft.validation) else 0.2
-        advice = await backend.recommendation(draft.dataset, network.key if network else "", share, draft.gpu_ids)
+    share = float(draft.validation) / 100 if forms.is_share(draft.validation) else 0.2
+    key, gpus = network.key if network else "", draft.gpu_ids
+    asked = backend.recommendation(draft.dataset, key, share, gpus) if any(row.available for row in networks) else None
+    advice, weights, speeds, running = await asyncio.gather(
+        _given(asked, None),
+        _given(backend.weights(key) if key else None, []),
+        backend.speeds(gpus),
+        _given(backend.jobs(running=True) if machine.gpus else None, []),
+    )
     if network is None and propose and advice:
         network = find(networks, advice.network)
-        draft = replace(draft, network=advice.network)
-    weights = await backend.weights(network.key) if network else []
+        draft, weights = replace(draft, network=advice.network), await backend.weights(advice.network)
     preset = preset_of(network, advice, draft.preset) if network else {}
     if network:
         heeded = {row["name"] for row in setting_rows(network)}
@@ -126,13 +138,18 @@ async def look(backend: Backend, draft: Draft, report: DatasetReport, propose: b
         weights,
         advice,
         preset,
-        speeds=await backend.speeds(draft.gpu_ids),
-        users=users_of(await backend.jobs(running=True)) if machine.gpus else {},
+        speeds=speeds,
+        users=users_of(running),
     )
     if network is None or found.complete is None or found.faults or forms.split_faults(draft):
         return found
-    asked = forms.as_request(replace(draft, name=proposed), network, found.complete)
-    return replace(found, forecast=await backend.forecast(asked))
+    wish = forms.as_request(replace(draft, name=proposed), network, found.complete)
+    return replace(found, forecast=await backend.forecast(wish))
+
+
+async def _given(asked: Awaitable[T] | None, otherwise: T) -> T:
+    """What is asked for, or what stands for it where nothing is asked."""
+    return otherwise if asked is None else await asked
 
 
 def users_of(running: Sequence[JobView]) -> dict[int, list[str]]:

@@ -9,18 +9,18 @@ from gui.pages import who_asks
 
 
 def command_for(asked: JobRequest) -> str:
-    """The same training from a terminal; what equals a default is left out."""
-    words = ["maskwright", "train", asked.dataset, "--name", asked.name]
-    words += ["--engine", asked.engine, "--network", asked.network, "--backbone", asked.backbone]
-    changed = asked.model_dump(exclude_defaults=True)
-    for name in ("weights", "weights_from", "processes", "memory_limit", "cpus", "priority", "validation_share", "seed"):
+    """The same training from a terminal, in lines of what belongs together; what equals a default is left out."""
+    rows = [["maskwright", "train", asked.dataset, "--name", asked.name]]
+    rows += [["--engine", asked.engine, "--network", asked.network, "--backbone", asked.backbone]]
+    changed, more = asked.model_dump(exclude_defaults=True), list[str]()
+    for name in ("weights", "weights_from", "processes", "nodes", "memory_limit", "cpus", "priority", "validation_share", "seed"):
         if name in changed:
-            words += [f"--{name.replace('_', '-')}", setting(changed[name])]
+            more += [f"--{name.replace('_', '-')}", setting(changed[name])]
     for gpu in asked.gpus:
-        words += ["--gpu", str(gpu)]
-    for name, value in asked.hyperparameters.items():
-        words += ["--set", f"{name}={setting(value)}"]
-    return shlex.join(words)
+        more += ["--gpu", str(gpu)]
+    rows += [more] if more else []
+    rows += [["--set", f"{name}={setting(value)}"] for name, value in asked.hyperparameters.items()]
+    return " \\\n  ".join(map(shlex.join, rows))
 
 
 def call_for(asked: JobRequest, url: str) -> str:

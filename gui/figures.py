@@ -67,7 +67,8 @@ def duration(seconds: float | None) -> str:
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
         return f"{hours}{SPACE}h" + (f" {minutes}{SPACE}min" if minutes and hours < 10 else "")
-    return f"{hours // 24}{SPACE}d {hours % 24}{SPACE}h"
+    days, hours = divmod(hours, 24)
+    return f"{days}{SPACE}d" + (f" {hours}{SPACE}h" if hours and days < 10 else "")
 
 
 def ago(moment: datetime | None) -> str:
@@ -76,6 +77,12 @@ def ago(moment: datetime | None) -> str:
         return NONE
     seconds = (datetime.now(timezone.utc) - moment).total_seconds()
     return "just now" if seconds < 60 else f"{duration(seconds)} ago"
+
+
+def ahead(moment: datetime) -> str:
+    """How long until, in words; the exact moment belongs beside it."""
+    seconds = (moment - datetime.now(timezone.utc)).total_seconds()
+    return "any moment" if seconds < 5 else f"in {duration(seconds)}"
 
 
 def exact(moment: datetime | None) -> str:
@@ -113,6 +120,6 @@ def polyline(values: Sequence[float | None], width: float = 100, height: float =
 
 
 FILTERS = {
-    "score": score, "share": share, "count": count, "size": size, "duration": duration, "ago": ago, "exact": exact,
+    "score": score, "share": share, "count": count, "size": size, "duration": duration, "ago": ago, "ahead": ahead, "exact": exact,
     "nearly": nearly, "milliseconds": milliseconds, "short": short, "setting": setting, "colour": colour, "polyline": polyline,
 }  # fmt: skip

@@ -21,9 +21,9 @@ SETTING = "set."
 ORIGIN = "from."
 LIMITS = ("memory_limit", "cpus", "priority")
 """What the machine gives a training, and when."""
-WORDS = ("dataset", "network", "name", "validation", "seed", "preset", "weights", "weights_from", "processes", *LIMITS)
+WORDS = ("dataset", "network", "name", "validation", "seed", "preset", "weights", "weights_from", "processes", "nodes", *LIMITS)
 LARGEST_SEED = 2**31 - 1
-MOST_PROCESSES = 256
+MOST_PROCESSES = MOST_NODES = 256
 LEAST_MEMORY, MOST_MEMORY = 16, 10**9
 MOST_CPUS = 4096
 SCHEMA: dict[str, dict[str, Any]] = Hyperparameters.model_json_schema()["properties"]
@@ -45,6 +45,7 @@ class Draft:
     weights: str = ""
     weights_from: str = ""
     processes: str = ""
+    nodes: str = ""
     memory_limit: str = ""
     cpus: str = ""
     priority: str = ""
@@ -103,6 +104,7 @@ def draft_of(job: Job, defaults: dict[str, Any]) -> Draft:
         weights=job.weights,
         weights_from=job.weights_from,
         processes=str(job.processes) if job.processes > 1 else "",
+        nodes=str(job.nodes) if job.nodes > 1 else "",
         memory_limit="" if job.memory_limit is None else str(job.memory_limit),
         cpus="" if job.cpus is None else setting(job.cpus),
         priority="" if job.priority == "normal" else job.priority,
@@ -131,8 +133,10 @@ def settings_faults(draft: Draft, network: NetworkChoice | None, weights: list[W
         faults["network"] = "Choose a network that can be trained on this machine."
     elif fault := _weights_fault(draft, weights):
         faults["weights"] = fault
-    if draft.processes and not (draft.processes.isascii() and draft.processes.isdigit() and 1 <= int(draft.processes) <= MOST_PROCESSES):
-        faults["processes"] = f"Give a whole number from 1 to {MOST_PROCESSES}."
+    for name, most in (("processes", MOST_PROCESSES), ("nodes", MOST_NODES)):
+        count = getattr(draft, name)
+        if count and not (count.isascii() and count.isdigit() and 1 <= int(count) <= most):
+            faults[name] = f"Give a whole number from 1 to {most}."
     memory = draft.memory_limit
     if memory and not (memory.isascii() and memory.isdigit() and LEAST_MEMORY <= int(memory) <= MOST_MEMORY):
         faults["memory_limit"] = f"Give a whole number from {LEAST_MEMORY} to {MOST_MEMORY}, or nothing."
@@ -214,6 +218,7 @@ def as_request(draft: Draft, network: NetworkChoice, complete: Hyperparameters) 
         weights_from=draft.weights_from,
         gpus=gpus,
         processes=1 if alone else int(draft.processes or 1),
+        nodes=int(draft.nodes or 1) if network.engine == "pytorch" else 1,
         memory_limit=int(draft.memory_limit) if draft.memory_limit else None,
         cpus=float(draft.cpus) if draft.cpus else None,
         priority=next((priority for priority in get_args(Priority) if priority == draft.priority), "normal"),

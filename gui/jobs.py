@@ -12,7 +12,7 @@ from gui.figures import setting
 from gui.pages import classes_in_colour, page, path_to
 from gui.start import last_sheets
 from gui.verdict import matrix_of, one_class_only
-from gui.wizard import find
+from gui.wizard import find, sheet_settings
 
 router = APIRouter(prefix="/jobs", include_in_schema=False)
 LINES = 400
@@ -49,6 +49,8 @@ async def job(request: Request, backend: Asks, name: str) -> HTMLResponse:
     confusion = await backend.confusion(name)
     log = await backend.log_part(name, LINES)
     classes = await classes_of(backend, view, confusion)
+    # A Waggle run has a learning rate for summed losses, which would teach an ordinary job nothing.
+    again = network is not None and not (view.job.waggle or view.job.imported)
     context: dict[str, Any] = {
         "view": view,
         "network": network,
@@ -57,10 +59,10 @@ async def job(request: Request, backend: Asks, name: str) -> HTMLResponse:
         "matrix": matrix_of(confusion),
         "verdict": one_class_only(confusion, view.job, view.status.ended_already),
         "log": log,
-        "last_words": log.lines[-LAST_WORDS:],
+        "printed": last_words(view, log.lines),
         "settings": setting_rows(view, network),
-        # A Waggle run has a learning rate for summed losses, which would teach an ordinary job nothing.
-        "again": network is not None and not (view.job.waggle or view.job.imported),
+        "shown_by": sheet_settings(view.job.hyperparameters) if again else [],
+        "again": again,
     }
     return page(request, "job.html", context)
 
@@ -143,6 +145,13 @@ async def classes_of(backend: Backend, view: JobView, confusion: Confusion | Non
     if confusion or scored:
         return confusion.classes if confusion else scored
     return next((row.classes for row in await backend.datasets() if row.name == view.job.dataset), [])
+
+
+def last_words(view: JobView, lines: list[str]) -> list[str]:
+    """The last lines that a job printed; none where they say no more than its cause and its cure."""
+    told = f"failed: {view.status.cause} {view.status.cure}"
+    last = lines[-LAST_WORDS:] or ["It printed nothing."]
+    return [] if last == [told] else last
 
 
 def setting_rows(view: JobView, network: NetworkChoice | None) -> list[dict[str, Any]]:

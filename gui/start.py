@@ -1,6 +1,7 @@
 """Where everything stands at a glance: what runs and what ran, the last models, the datasets, the machine."""
 
 import asyncio
+import math
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -21,8 +22,8 @@ async def start(request: Request, backend: Asks) -> HTMLResponse:
         backend.jobs(running=True), backend.jobs(running=False, limit=ENDED), backend.models(SHOWN), backend.datasets(), backend.machine()
     )
     context: dict[str, Any] = {
-        "running": [view for view in alive if view.status.state != "starting"],
-        "waiting": [view for view in alive if view.status.state == "starting"],
+        "running": [view for view in alive if view.status.state != "queued"],
+        "waiting": sorted((view for view in alive if view.status.state == "queued"), key=_turn),
         "ended": ended,
         "models": models,
         "datasets": datasets[:SHOWN],
@@ -30,6 +31,10 @@ async def start(request: Request, backend: Asks) -> HTMLResponse:
         "machine": machine,
     }
     return page(request, "start.html", context)
+
+
+def _turn(view: JobView) -> float:
+    return view.status.place.position if view.status.place else math.inf
 
 
 @router.get("/health", name="health")

@@ -149,7 +149,7 @@ async def follow(request: Request, backend: Asks, id: str) -> Response:
 
 def what_it_asks(found: ImportView) -> set[str]:
     """Which of the choices the problem speaks of: they are shown open."""
-    words = f"{found.cause} {found.cure}".lower()
+    words = f"{(found.cause or '').partition(' Looked for: ')[0]} {found.cure}".lower()
     signs = {"classes": ("class",), "colours": ("colour",), "white": ("255",), "format": ("format", "recognise")}
     return {choice for choice, parts in signs.items() if any(part in words for part in parts)}
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from contracts.answers import Forecast
-from contracts.errors import Invalid, Problem, Unavailable
+from contracts.errors import Invalid, NotFound, Problem, Unavailable
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import JobRequest
 from gui import forms
@@ -24,7 +24,7 @@ from gui.findings import group_findings
 from gui.forms import Draft, read_draft
 from gui.pages import page, path_to
 
-__all__ = ["find", "router"]
+__all__ = ["find", "router", "sheet_settings"]
 router = APIRouter(include_in_schema=False)
 SAMPLES = 6
 SHEET = 12
@@ -117,10 +117,11 @@ async def _go(
 
 
 async def _sound_dataset(backend: Backend, draft: Draft) -> DatasetReport | None:
-    if draft.dataset not in {row.name for row in await backend.datasets()}:
+    try:
+        report = await backend.checked(draft.dataset) if draft.dataset else None
+    except NotFound:
         return None
-    report = await backend.checked(draft.dataset)
-    return None if isinstance(report, Checking) or report.errors else report
+    return None if report is None or isinstance(report, Checking) or report.errors else report
 
 
 async def _dataset_step(request: Request, backend: Backend, draft: Draft, fault: str = "", refused: bool = False) -> HTMLResponse:

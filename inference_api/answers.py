@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from annotations.colours import overlay
 from annotations.whole_picture import Picture, Reading
+from contracts.doors import note_pictures
 from contracts.errors import Invalid
 from contracts.model import Model
 from inference_api.pictures import decode, is_large
@@ -100,6 +101,7 @@ def see(
     `sure`: whether confidences are needed. Those of large pictures are kept in bytes.
     """
     model = loaded.model
+    note_pictures(model.name)
     kept = None if not (sure or wish.min_confidence) else np.uint8 if is_large(picture) else np.float32
     allowed = class_table(model, wish.classes)
     uploaded = decode(picture, name, None if whole else wish.short_side or model.geometry.short_side)

@@ -20,6 +20,7 @@ from contracts.refusals import REFUSALS
 from contracts.tokens import Tokens
 from inference_api.batches import Batches
 from inference_api.metrics import Counted, Metrics
+from inference_api.predicted import Predictions
 from inference_api.routes import batches, machine, models, original, predict
 from inference_api.settings import Settings
 from inference_api.store import Store
@@ -45,7 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.routes)
     app.add_middleware(BodyLimit, most=settings.largest_upload)
     app.add_middleware(Counted, metrics=app.state.metrics)
-    app.add_middleware(Doors, settings=settings, tokens=Tokens(settings.checkpoints))
+    app.state.predictions = Predictions(settings.checkpoints)
+    app.add_middleware(Doors, settings=settings, tokens=Tokens(settings.checkpoints), note=app.state.predictions.note)
 
     @app.exception_handler(Problem)
     async def say(request: Request, problem: Problem) -> JSONResponse:
@@ -68,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _working(app: FastAPI) -> AsyncIterator[None]:
     async with app.state.batches.working():
         yield
+    app.state.predictions.write()
 
 
 def refusal(path: str, problem: Problem, status: int, headers: Any = None) -> JSONResponse:

@@ -1,39 +1,42 @@
 """Folders and zips of pictures that are answered in the background: taken in, worked on one after another, kept for a while.
 
-A batch is a folder: batch.json, pictures/ as they came, answers/ by number while it runs, result.zip at the end. One that was
-under way when the service ended goes on with its next picture when it starts again.
+A batch is a folder: batch.json, lock, pictures/ as they came, answers/ by number while it runs, result.zip at the end. All services over
+one folder tell the same of it: who holds a batch's lock works on it, and notes how far it is. The operating system frees the lock of a
+service that has ended, and whoever takes it next goes on with the batch's next picture.
 """
 
 import asyncio
 import json
+import re
 import shutil
 import threading
 import time
 import traceback
 import uuid
-import zipfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, nullcontext, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import IO, Annotated, Literal
 
 from fastapi import UploadFile
 from pydantic import BaseModel, Field
 
-from annotations.archives import Limits, archive_kind, is_archive, unpack
-from annotations.untrusted import disk_problem, inner_path, shown
+from annotations.untrusted import disk_problem, shown
 from contracts.errors import Broken, NotFound, Problem, Unavailable
 from contracts.job_folder import folder_aside, write_aside
 from inference_api.answers import DRAWN, Wish, draw, list_answer, see
+from inference_api.batch_files import bytes_of, lock_of, pack, pictures_of, take_in
 from inference_api.pictures import is_large, name_of, opened
 from inference_api.settings import Settings
 from inference_api.store import Store
 from inference_api.turns import Left, Turn, Turns
 
-PIECE = 2**20
 WRITTEN_EVERY = 0.5
-"""Seconds between two notes on the disk of how far a batch is."""
+"""Seconds between two notes on the disk of how far a batch is, and two looks whether it was deleted."""
+LOOKED_EVERY = 2.0
+"""Seconds between two looks for a batch that another service took in, or left."""
+IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 
 
 class Batch(BaseModel):
@@ -55,14 +58,14 @@ class Batch(BaseModel):
 
 
 class Batches:
-    """The batches of a service. `folder` is made with the first one."""
+    """The batches of a folder, which is made with the first one."""
 
     def __init__(self, settings: Settings, store: Store, turns: Turns, large_pictures: threading.Lock) -> None:
         self.folder = settings.batches or settings.checkpoints / ".batches"
         self.settings, self.store, self.turns, self.large_pictures = settings, store, turns, large_pictures
-        self._batches = dict(self._found())
+        self._ended: dict[str, Batch] = {}  # which change no more, and are read once
         self._turn = Turn()
-        self._current = ""
+        self._mine: Batch | None = None
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -70,31 +73,33 @@ class Batches:
         """Take files and archives in. Raises NotFound, Invalid where one is refused, Unavailable where there is no room."""
         self.store.model(model)
         self._forget_old()
-        room = self.settings.largest_batches - sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        room = self.settings.largest_batches - bytes_of(self.folder)
         identifier = uuid.uuid4().hex
         try:
             if room <= 0:
                 cause = f"The batches that are kept take more than {self.settings.largest_batches / 2**30:.3g} GiB."
                 raise Unavailable(cause, "Delete those that were fetched (DELETE /v1/batches/ID), or set LARGEST_BATCHES.")
-            with folder_aside(self.folder / identifier) as aside:
-                _take_in(uploads, aside / "pictures", room)
-                total = len(_pictures(aside))
+            with ExitStack() as held, folder_aside(self.folder / identifier) as aside:
+                held.enter_context(lock_of(aside) or nullcontext())  # so that no other service takes it for what a killed one left
+                take_in(uploads, aside / "pictures", room)
+                total = len(pictures_of(aside))
                 batch = Batch(id=identifier, model=model, wish=wish, created=_now(), total=total)
                 write_aside(aside / "batch.json", batch.model_dump_json())
         except OSError as error:
             raise disk_problem(error, "A batch") from error
-        self._batches[identifier] = batch
         if self._loop is not None and self._wake is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
         return batch
 
     def all(self) -> list[Batch]:
         """Newest first."""
-        return sorted(self._batches.values(), key=lambda batch: batch.created, reverse=True)
+        return sorted(self._found(), key=lambda batch: batch.created, reverse=True)
 
     def get(self, identifier: str) -> Batch:
-        """Raises NotFound."""
-        batch = self._batches.get(identifier)
+        """As it is here, or as another service noted it last. Raises NotFound."""
+        mine, batch = self._mine, None
+        if IDENTIFIER.fullmatch(identifier) and (self.folder / identifier).is_dir():
+            batch = mine if mine is not None and mine.id == identifier else self._read(identifier)
         if batch is None:
             cause = f"There is no batch “{shown(identifier)}”."
             raise NotFound(cause, "It was deleted, or is too old; GET /v1/batches lists what there is.")
@@ -110,20 +115,26 @@ class Batches:
         return self.folder / identifier / "result.zip"
 
     def remove(self, identifier: str) -> None:
-        """Delete a batch with its result; one that is under way ends after its tile. Raises NotFound."""
+        """Delete a batch with its result; whoever works on it ends after its tile. Raises NotFound."""
         self.get(identifier)
-        del self._batches[identifier]
-        if identifier == self._current:
-            self._turn.left = True  # whoever works on it deletes its folder
-        else:
-            shutil.rmtree(self.folder / identifier, ignore_errors=True)
+        gone = self.folder / f".{identifier}.gone"
+        try:
+            (self.folder / identifier).rename(gone)
+        except FileNotFoundError:
+            return  # another caller was quicker
+        except OSError as error:
+            raise disk_problem(error, "The batch") from error
+        shutil.rmtree(gone, ignore_errors=True)
+        self._ended.pop(identifier, None)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Works on them while the block lasts."""
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
-        for left_over in self.folder.glob(".*"):  # an upload that the last end of the service cut off
-            shutil.rmtree(left_over, ignore_errors=True)
+        for left_over in self.folder.glob(".*"):  # an upload that the end of its service cut off
+            with suppress(OSError), lock_of(left_over) or nullcontext() as lock:
+                if lock is not None:
+                    shutil.rmtree(left_over, ignore_errors=True)
         worker = asyncio.create_task(self._work(self._wake))
         try:
             yield
@@ -136,24 +147,46 @@ class Batches:
     async def _work(self, wake: asyncio.Event) -> None:
         while True:
             wake.clear()
-            batch = min((row for row in list(self._batches.values()) if row.ended is None), key=lambda row: row.created, default=None)
-            if batch is None:
-                await wake.wait()
+            found = await asyncio.to_thread(self._next)
+            if found is None:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(wake.wait(), LOOKED_EVERY)
                 continue
-            self._turn, self._current = Turn(), batch.id
-            run = asyncio.create_task(self._run(batch))
-            try:
-                await asyncio.wait({run})
-            finally:
-                run.cancel()
-            self._current = ""
-            self._end(batch, run.exception())
+            self._mine, lock = found
+            with closing(lock):
+                await self._end(self._mine, await self._finish(self._mine))
+                self._mine = None
+
+    async def _finish(self, batch: Batch) -> BaseException | None:
+        """Work on a batch to its end, or until somebody deletes it. What went wrong."""
+        self._turn, run = Turn(), asyncio.create_task(self._run(batch))
+        try:
+            while not (await asyncio.wait({run}, timeout=WRITTEN_EVERY))[0]:
+                if not await asyncio.to_thread((self.folder / batch.id).is_dir):
+                    self._turn.left = True
+        finally:
+            run.cancel()
+        return run.exception()
+
+    def _next(self) -> tuple[Batch, IO[bytes]] | None:
+        """The oldest batch that waits and that nobody works on, with its lock."""
+        for batch in reversed(self.all()):
+            with suppress(OSError):
+                if batch.ended is None and (lock := lock_of(self.folder / batch.id)):
+                    present = self._read(batch.id)  # once more: another service may have ended it between look and lock
+                    if present is not None and present.ended is None:
+                        return present, lock
+                    lock.close()
+        return None
 
     async def _run(self, batch: Batch) -> None:
         folder = self.folder / batch.id
-        paths = await asyncio.to_thread(_pictures, folder)
+        if (folder / "result.zip").exists():  # which its service made, and was killed before it could say so
+            return
+        paths = await asyncio.to_thread(pictures_of, folder)
         batch.state, batch.started, begin, noted = "running", batch.started or _now(), time.monotonic(), 0.0
         (folder / "answers").mkdir(exist_ok=True)
+        await asyncio.to_thread(self._note, batch)
         before = batch.done
         for number in range(before, len(paths)):
             async with self.turns.take_when_idle(self._turn):
@@ -163,11 +196,10 @@ class Batches:
             if time.monotonic() - noted > WRITTEN_EVERY:
                 noted = time.monotonic()
                 await asyncio.to_thread(self._note, batch)
-        await asyncio.to_thread(_pack, folder, batch, paths)
+        await asyncio.to_thread(pack, folder, paths, batch.failures)
 
-    def _end(self, batch: Batch, error: BaseException | None) -> None:
-        if batch.id not in self._batches:
-            shutil.rmtree(self.folder / batch.id, ignore_errors=True)
+    async def _end(self, batch: Batch, error: BaseException | None) -> None:
+        if not (self.folder / batch.id).is_dir():  # deleted
             return
         batch.state, batch.ended, batch.seconds_left = "failed" if error else "finished", _now(), None
         if isinstance(error, OSError):
@@ -178,7 +210,7 @@ class Batches:
         if isinstance(error, Problem):
             batch.cause, batch.cure = error.cause, error.cure
         with suppress(OSError):  # a full disk does not keep the others from their turn
-            self._note(batch)
+            await asyncio.to_thread(self._note, batch)
 
     def _note(self, batch: Batch) -> None:
         write_aside(self.folder / batch.id / "batch.json", batch.model_dump_json())
@@ -204,56 +236,24 @@ class Batches:
         oldest = _now() - timedelta(hours=self.settings.batches_kept)
         for batch in self.all():
             if batch.ended is not None and batch.ended < oldest:
-                self.remove(batch.id)
+                with suppress(NotFound):  # another service did
+                    self.remove(batch.id)
 
-    def _found(self) -> Iterator[tuple[str, Batch]]:
-        """What an earlier run of the service left."""
-        for file in self.folder.glob("[!.]*/batch.json"):
-            with suppress(ValueError):
-                yield file.parent.name, Batch.model_validate_json(file.read_bytes())
+    def _found(self) -> Iterator[Batch]:
+        for path in self.folder.iterdir() if self.folder.is_dir() else []:
+            with suppress(NotFound):
+                yield self.get(path.name)
 
-
-def _take_in(uploads: list[UploadFile], into: Path, room: int) -> None:
-    for number, upload in enumerate(uploads):
-        name = inner_path(upload.filename or f"{number}")
-        place = into / name
-        if place.exists():
-            place = place.with_name(f"{place.stem}-{number + 1}{place.suffix}")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with open(place, "wb") as file:
-            shutil.copyfileobj(upload.file, file, PIECE)
-        if is_archive(place) or archive_kind(place) == "zip":
-            packed = place.rename(into.parent / f"upload{place.suffix}")
-            unpack(packed, into if len(uploads) == 1 else place.with_suffix(""), Limits(total=room), lambda *_: None)
-            packed.unlink()
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "pictures").rglob("*") if path.is_file())
-
-
-def _pack(folder: Path, batch: Batch, paths: list[Path]) -> None:
-    """The answers under the names of their pictures, numbered where two have the same; segments.json; problems.json if there are."""
-    taken: set[Path] = set()
-    with zipfile.ZipFile(folder / ".result.zip", "w") as archive, open(folder / ".segments.json", "w") as segments:
-        for number, path in enumerate(paths):
-            name, answer = path.relative_to(folder / "pictures"), folder / "answers" / f"{number}.png"
-            if not answer.with_suffix(".json").is_file():
-                continue
-            free = name.with_suffix(".png")
-            free = free if free not in taken else free.with_stem(f"{free.stem}-{number + 1}")
-            segments.write(f"{',' if taken else '{'}\n{json.dumps(str(name))}: {answer.with_suffix('.json').read_text()}")
-            taken.add(free)
-            archive.write(answer, str(free))  # PNGs are packed already
-        segments.write("\n}\n" if taken else "{}\n")
-        segments.close()
-        archive.write(folder / ".segments.json", "segments.json", zipfile.ZIP_DEFLATED)
-        if batch.failures:
-            archive.writestr("problems.json", json.dumps(batch.failures, indent=2), zipfile.ZIP_DEFLATED)
-    (folder / ".result.zip").rename(folder / "result.zip")
-    (folder / ".segments.json").unlink()
-    shutil.rmtree(folder / "pictures")
-    shutil.rmtree(folder / "answers")
+    def _read(self, identifier: str) -> Batch | None:
+        """A batch as its folder tells of it; None where that cannot be read."""
+        if identifier in self._ended:
+            return self._ended[identifier]
+        with suppress(OSError, ValueError):
+            batch = Batch.model_validate_json((self.folder / identifier / "batch.json").read_bytes())
+            if batch.ended is not None:
+                self._ended[identifier] = batch
+            return batch
+        return None
 
 
 def _now() -> datetime:

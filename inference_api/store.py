@@ -3,9 +3,11 @@
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -14,10 +16,12 @@ from annotations.untrusted import shown
 from annotations.whole_picture import Normalisation, Picture, Reading, read_whole_picture
 from contracts.errors import Broken, NotFound, Problem
 from contracts.model import MODEL_FILE, RETIRED_FILE, Model, read_model
+from contracts.plain import is_folder, is_plain
 from inference_api.predictors import Predictor, load_predictor
 from inference_api.turns import heed
 from runtimes import GRAPHS
 
+T = TypeVar("T")
 COPIES, WORKING = 2, 300 * 2**20
 """What a loaded model takes: its graph's file twice, and what it works in. Measured at 480 × 480 and at 768 × 1024 (docs/inference.md)."""
 SWAP = 5.0
@@ -68,6 +72,8 @@ class LoadedModel:
 def load_model(folder: Path, runtime: str = "auto", precision: str = "auto") -> LoadedModel:
     """The model of a folder, ready to answer. Raises Broken where something is missing in it, Unavailable where it cannot be
     answered by the runtime or in the precision that was asked for."""
+    if strange := [path.name for path in folder.iterdir() if not is_plain(path) and not is_folder(path)]:
+        raise Broken(f"{strange[0][:100]} of this model is no plain file.", "Train or import the model again: nobody publishes such ones.")
     published = (folder / MODEL_FILE).stat().st_mtime_ns
     model = read_model(folder)
     graph = folder / GRAPHS["float32"]
@@ -91,16 +97,13 @@ class Store:
         for path in self.checkpoints.iterdir():
             # A model whose file was damaged must not hide the others: who asks for it by name is told.
             with suppress(FileNotFoundError, NotADirectoryError, ValueError):
-                if not path.name.startswith(".") and not (path / RETIRED_FILE).exists():
+                if not path.name.startswith(".") and not (path / RETIRED_FILE).exists() and is_folder(path / "model"):
                     found.append(read_model(path / "model"))
         return sorted(found, key=lambda model: model.created, reverse=True)
 
     def model(self, name: str) -> Model:
         """What is known of a model. Raises NotFound, or Broken where its file is damaged."""
-        try:
-            return read_model(self.folder(name))
-        except ValueError as error:
-            raise _damaged(name) from error
+        return self._whole(name, lambda: read_model(self.folder(name)))
 
     def in_memory(self, name: str) -> LoadedModel | None:
         """A model, if it is loaded."""
@@ -133,19 +136,23 @@ class Store:
         return loaded
 
     def _read(self, name: str) -> LoadedModel:
-        """A model from its folder, with all files of one publication, though the folder may be replaced meanwhile."""
+        """A model from its folder, ready to answer."""
+        return self._whole(name, lambda: load_model(self.folder(name), self.runtime, self.precision))
+
+    def _whole(self, name: str, read: Callable[[], T]) -> T:
+        """What `read` makes of a model's folder, with all files of one publication, though the folder may be replaced meanwhile."""
         deadline = time.monotonic() + SWAP
         while True:
             before = self._published(name)
             try:
-                loaded = load_model(self.folder(name), self.runtime, self.precision)
+                found = read()
             except (Problem, OSError, ValueError) as error:
                 settled = before == self._published(name) and not self._is_being_published(name)
                 if settled or time.monotonic() > deadline:
                     raise (error if isinstance(error, Problem) else _damaged(name)) from error
             else:
-                if loaded.published == self._published(name) or time.monotonic() > deadline:
-                    return loaded
+                if before == self._published(name) or time.monotonic() > deadline:
+                    return found
             time.sleep(0.01)
 
     def _is_current(self, name: str, loaded: LoadedModel) -> bool:
@@ -172,7 +179,7 @@ class Store:
         """Where a model lies. Raises NotFound."""
         folder = self.checkpoints / name / "model"
         named = name and "/" not in name and not name.startswith(".") and len(name.encode()) < 256
-        if not named or not (folder / MODEL_FILE).is_file():
+        if not named or not is_folder(folder) or not is_plain(folder / MODEL_FILE):
             known = ", ".join(model.name for model in self.models()[:5]) or "none yet"
             raise NotFound(f"There is no model “{shown(name)}”.", f"A model is there once its job has finished. There are: {known}.")
         if self._is_retired(name):

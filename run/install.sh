@@ -35,12 +35,19 @@ install_environment() {
   shift 2
   stamp=$(cat "$@" | cksum; "$python" -V)
   [ "$(cat "$folder/.installed" 2>/dev/null)" = "$stamp" ] && return
+  exec 8>.installing  # another window, or another machine of a cluster, may be filling the same folder
+  if ! flock -n 8; then
+    say "Another start is installing here: waiting for it."
+    flock 8 || true  # a disk without locks has one user
+  fi
+  if [ "$(cat "$folder/.installed" 2>/dev/null)" = "$stamp" ]; then exec 8>&-; return; fi
   require_disk
   say "Installing $folder with $("$python" -V). This takes some minutes, once."
   rm -rf "$folder"
   "$python" -m venv "$folder" || die "$python cannot make an environment. Install its venv package (Debian: apt install python3-venv)."
   "fill_${folder//[.-]/_}" "$folder/bin/python" || die "The installation of $folder failed; the lines above say why. Behind a proxy set HTTPS_PROXY."
   printf '%s\n' "$stamp" >"$folder/.installed"
+  exec 8>&-
 }
 
 pip_install() { "$1" -m pip install --quiet --disable-pip-version-check --constraint "$REQUIREMENTS/constraints.txt" "${@:2}"; }
@@ -57,8 +64,16 @@ install_torch() {
 fill__venv() {
   local list files=()
   for list in docker_sdk_api inference_api gui cli pytorch dev; do files+=(-r "$REQUIREMENTS/$list.txt"); done
-  install_torch "$1" && pip_install "$1" "${files[@]}" && pip_install "$1" --no-deps -r $REQUIREMENTS/pytorch-no-deps.txt &&
-    pip_install "$1" --no-deps --no-build-isolation -e .
+  install_torch "$1" && pip_install "$1" "${files[@]}" && pip_install "$1" --no-deps -r $REQUIREMENTS/pytorch-no-deps.txt
+}
+
+# The sources themselves, whose list of packages and commands is in pyproject.toml: seconds, so not a reason to install all anew.
+register_own() {
+  local stamp
+  stamp=$(cksum <pyproject.toml)
+  [ "$(cat .venv/.registered 2>/dev/null)" = "$stamp" ] && return
+  pip_install .venv/bin/python --no-deps --no-build-isolation -e . || die "The sources could not be registered in .venv; the lines above say why."
+  printf '%s\n' "$stamp" >.venv/.registered
 }
 
 fill__venv_gluon() {
@@ -73,11 +88,11 @@ install_trackers() {
   install_environment .venv-trackers "${PYTHON:-$(find_python 3.11 3.12 3.13 3.10 3)}" $REQUIREMENTS/trackers.txt
 }
 
-fill__venv_ray() { "$1" -m pip install --quiet --disable-pip-version-check -r $REQUIREMENTS/ray.txt; }
+fill__venv_ray() { "$1" -m pip install --quiet --disable-pip-version-check -r $REQUIREMENTS/ray.txt -r $REQUIREMENTS/store.txt; }
 
 # For a node of a cluster (run/cluster.sh). All nodes need one version of Python, to its second number, and of Ray.
 install_ray() {
-  install_environment .venv-ray "${PYTHON:-$(find_python 3.11 3.12 3.13 3.10 3)}" $REQUIREMENTS/ray.txt
+  install_environment .venv-ray "${PYTHON:-$(find_python 3.11 3.12 3.13 3.10 3)}" $REQUIREMENTS/{constraints,ray,store,inference_api,common}.txt
 }
 
 install_all() {
@@ -86,7 +101,8 @@ install_all() {
   [ -n "$python" ] || die "No Python with venv was found. Install Python 3.11 with its venv package (Debian: apt install python3 python3-venv)."
   "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' ||
     die "$("$python" -V) does not fit: Maskwright runs on Python 3.10 to 3.13. Install one of them, or name it: PYTHON=/path/to/python3.11 $0"
-  install_environment .venv "$python" $REQUIREMENTS/{constraints,docker_sdk_api,inference_api,gui,cli,pytorch,pytorch-no-deps,dev,common,torch}.txt
+  install_environment .venv "$python" $REQUIREMENTS/{constraints,docker_sdk_api,inference_api,gui,cli,pytorch,pytorch-no-deps,dev,store,common,torch}.txt
+  register_own
   [ "${SKIP_GLUON:-}" = 1 ] && return
   gluon_python=${GLUON_PYTHON:-$(find_python 3.11 3.10 || true)}
   if [ -z "$gluon_python" ]; then

@@ -6,9 +6,13 @@ trains what the pages show. With --home the folder is kept, and what was trained
 
 import argparse
 import io
+import json
+import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -18,7 +22,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from annotations.dummy import draw_dummy_dataset  # noqa: E402
-from tests.clicks import CHROMIUM, QUIET, services  # noqa: E402
+from tests.clicks import CHROMIUM, QUIET, free_ports, services  # noqa: E402
 from tests.conftest import draw_dataset, wait_for  # noqa: E402
 
 OUT = ROOT / "docs" / "pictures" / "pages"
@@ -28,22 +32,30 @@ TALLEST = 1500
 """Pixels of a page; what is below is cut off."""
 NETWORK = "dataset=dummy_dataset&network=pytorch/unet/resnet18"
 SEEN = "(image) => image.checkVisibility() && image.getBoundingClientRect().top < innerHeight"
+OLD = 40
+"""Days since the jobs ended, on the page that says which are old."""
 PAGES = {
+    "login": ("/login", "Log in, where a token is asked for"),
     "empty": ("/", "Start, before there is anything"),
     "start": ("/", "Start"),
     "datasets": ("/datasets", "Datasets"),
     "dataset": ("/datasets/dummy_dataset", "A dataset: pictures under their masks, classes, split"),
     "dataset-faults": ("/datasets/half_labelled", "A dataset that cannot be learnt from, and what cures it"),
+    "cure": ("/datasets/half_labelled/cures/set_unpaired_aside", "A cure, before it changes anything"),
     "picture": ("/datasets/dummy_dataset/pictures/plate_03", "A picture and its mask"),
     "new-dataset": ("/datasets/new", "Bringing a dataset"),
+    "import": ("", "An import that asks for what the files do not say"),
     "train": ("/train?dataset=dummy_dataset", "Train, step 1: dataset"),
     "train-settings": ("/train/settings?dataset=dummy_dataset", "Train, step 2: settings"),
     "train-hyperparameters": (f"/train/hyperparameters?{NETWORK}", "Train, step 3: hyper-parameters"),
     "train-review": (f"/train/review?{NETWORK}", "Train, step 4: review"),
     "jobs": ("/jobs", "Jobs"),
+    "queue": ("/queue", "The queue: what runs, what waits, and for what"),
+    "job-waiting": ("/jobs/plates-wide", "A job that waits for its turn"),
     "job-learning": ("/jobs/plates-unet", "A job while it learns"),
     "job": ("/jobs/plates-unet", "A job that has finished"),
     "job-failed": ("/jobs/broken", "A job that failed"),
+    "compare-choose": ("/compare?job=plates-unet", "Choosing what to compare with"),
     "compare": ("/compare?job=plates-unet&job=plates-common", "Two jobs compared"),
     "models": ("/models", "Models"),
     "model": ("/models/plates-unet", "A model"),
@@ -51,11 +63,18 @@ PAGES = {
     "try-two": ("/models/plates-unet/try?stem=plate_06&against=plates-common", "Two models on a validation picture"),
     "machine": ("/machine", "Machine"),
     "self-test": ("/machine/self-test/self-test-1", "The self-test"),
+    "disk": ("/machine/disk?failed_days=30&checkpoints_days=30", "What old jobs keep on the disk"),
+    "tokens": ("/machine/tokens", "Who may come in"),
     "problem": ("/models/nothing", "An address that is not there"),
 }
-"""Of every picture: the page's path and a caption."""
-ONCE = ("empty", "job-learning")
-"""What is there for a while only, while the workplace is made."""
+"""Of every picture: the page's path and a caption. The address of the import comes from the import itself."""
+BEFORE, HALF_WAY = ("empty",), ("job-learning",)
+BUSY = ("start", "jobs", "queue", "job-waiting")
+"""Taken while one job runs and others wait."""
+LOCKED = ("tokens", "disk")
+"""Taken by somebody who has logged in."""
+WAITING = {"plates-night": "normal", "plates-wide": "normal", "plates-small": "high", "plates-later": "low"}
+"""Jobs that are started for those pictures, the first of which runs, with their priorities."""
 
 
 def main() -> None:
@@ -66,16 +85,28 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     wish = parser.parse_args()
     with tempfile.TemporaryDirectory() as aside, sync_playwright() as playwright:
-        home = wish.home or Path(aside)
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        home, browser = wish.home or Path(aside), playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         wish.out.mkdir(parents=True, exist_ok=True)
+
+        def shoot(address: str, *names: str, token: str = "", imported: str = "") -> None:
+            asked = [name for name in names if not wish.only or name in wish.only]
+            take(browser, address, wish.out, {name: PAGES[name][0] or imported for name in asked}, token)
+
         if not (home / "datasets").exists():
             with services(home) as address:  # before there is anything
-                take(browser, address, wish.out, ["empty"])
+                shoot(address, *BEFORE)
             prepare(home)
-        with services(home) as address:
-            train(address, home, wish.epochs, lambda: take(browser, address, wish.out, ["job-learning"]))
-            take(browser, address, wish.out, [name for name in PAGES if name not in ONCE and (not wish.only or name in wish.only)])
+        for name in WAITING:
+            shutil.rmtree(home / "checkpoints" / name, ignore_errors=True)
+        with services(home, free_ports() | {"PARALLEL_JOBS": "1"}) as address:
+            train(address, home, wish.epochs, lambda: shoot(address, *HALF_WAY))
+            apart = (*BEFORE, *HALF_WAY, *BUSY, *LOCKED, "login")
+            shoot(address, *[name for name in PAGES if name not in apart], imported=ask_to_import(address, home))
+            fill_the_queue(address)
+            shoot(address, *BUSY)
+            for name in reversed(WAITING):
+                post(address, f"/jobs/{name}/stop", {"keep_best": "false"})
+        lock(home, shoot)
         browser.close()
     show(wish.out)
     total = sum(file.stat().st_size for file in wish.out.iterdir())
@@ -113,6 +144,53 @@ def train(address: str, home: Path, epochs: int, half_way: Callable[[], None]) -
     wait_for(lambda: "Remove its job" in get(address, "/machine/self-test/self-test-1"), PATIENCE)
 
 
+def ask_to_import(address: str, home: Path) -> str:
+    """The page of an import whose labels are of no format that is known."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(4):
+            archive.write(home / "datasets" / "dummy_dataset" / "images" / f"plate_0{number}.png", f"images/{number}.png")
+            archive.writestr(f"marks/{number}.txt", "pad 20 10 40 30")
+    answer = httpx.post(f"{address}/datasets/new", files={"files": ("cracks.zip", packed.getvalue())}, trust_env=False, timeout=120)
+    assert answer.status_code == 303, answer.text[-2000:]
+    found = str(answer.headers["location"])
+    wait_for(lambda: "try again" in get(address, found), 60)
+    return found
+
+
+def fill_the_queue(address: str) -> None:
+    """One job that has learnt for some epochs and goes on, others that wait behind it."""
+    learnt = {"dataset": "dummy_dataset", "network": "pytorch/unet/resnet18", "set.crops_per_picture": "1", "set.epochs": "90"}
+    for place, (name, priority) in enumerate(WAITING.items()):
+        post(address, "/train", {**learnt, "name": name, "priority": priority})
+        if not place:
+            wait_for(lambda: "epoch 5 of" in get(address, "/jobs/plates-night"), PATIENCE)
+    post(address, "/queue/plates-later", {"do": "hold"})
+
+
+def lock(home: Path, shoot: Callable[..., None]) -> None:
+    """Services that ask for a token: the page that asks, and those that their owner looks at, some weeks later."""
+    age(home, OLD)
+    try:
+        with services(home, free_ports() | {"TOKEN": "a-token-for-pictures"}) as address:
+            owner = httpx.Client(base_url=address, headers={"Authorization": "Bearer a-token-for-pictures"}, trust_env=False, timeout=60)
+            for name, scope, days in (("camera-1", "infer", "90"), ("Anna", "train", "")):
+                owner.post("/machine/tokens", data={"name": name, "scope": scope, "days": days})
+            shoot(address, "login")
+            shoot(address, *LOCKED, token="a-token-for-pictures")
+    finally:
+        age(home, -OLD)
+
+
+def age(home: Path, days: float) -> None:
+    """Let all jobs have happened so many days before."""
+    for file in (home / "checkpoints").glob("*/events.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for row in rows:
+            row["at"] = (datetime.fromisoformat(row["at"].replace("Z", "+00:00")) - timedelta(days=days)).isoformat()
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def get(address: str, path: str) -> str:
     return httpx.get(address + path, trust_env=False, timeout=120).text
 
@@ -122,9 +200,10 @@ def post(address: str, path: str, fields: dict[str, str]) -> None:
     assert answer.status_code == 303, (path, answer.status_code, answer.text[-2000:])
 
 
-def take(browser: Browser, address: str, out: Path, names: list[str]) -> None:
+def take(browser: Browser, address: str, out: Path, paths: dict[str, str], token: str = "") -> None:
+    """A picture of each page at each width and look, of somebody who logs in with `token` where there is one."""
     looks = [(width, "light") for width in WIDTHS] + [(1440, "dark")]
-    for width, scheme in looks:
+    for width, scheme in looks if paths else []:
         context = browser.new_context(
             base_url=address,
             viewport={"width": width, "height": WIDTHS[width]},
@@ -133,8 +212,12 @@ def take(browser: Browser, address: str, out: Path, names: list[str]) -> None:
             bypass_csp=True,  # what is waited for here is asked of the page by eval
         )
         page = context.new_page()
-        for name in names:
-            page.goto(PAGES[name][0])
+        if token:
+            page.goto("/login")
+            page.get_by_label("Token").fill(token)
+            page.get_by_role("button", name="Log in").click()
+        for name, path in paths.items():
+            page.goto(path)
             settle(page)
             tall = page.evaluate("document.documentElement.scrollHeight")
             page.set_viewport_size({"width": width, "height": max(WIDTHS[width], min(tall, TALLEST))})  # what sticks stays at the end
@@ -155,7 +238,7 @@ def settle(page: Page) -> None:
 
 def keep(screenshot: bytes, file: Path) -> None:
     with Image.open(io.BytesIO(screenshot)) as opened:
-        opened.convert("RGB").save(file, quality=80, method=6)
+        opened.convert("RGB").save(file, quality=74, method=6)
 
 
 def show(out: Path) -> None:

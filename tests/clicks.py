@@ -98,13 +98,15 @@ def choose_network(page: Page, network: str) -> None:
     choice.check()
 
 
-def start(page: Page, dataset: str, network: str, name: str, **settings: object) -> None:
-    """Click through the wizard from the start page to the job's page."""
+def start(page: Page, dataset: str, network: str, name: str, nodes: str = "", **settings: object) -> None:
+    """Click through the wizard from the start page to the job's page. `nodes`: so many of a cluster learn it together."""
     page.goto("./")  # of the address, which may have a path
     page.get_by_role("link", name="Train a model").first.click()
     page.locator(f"input[name=dataset][value={dataset}]").check()
     press(page, "Next: Settings")
     choose_network(page, network)
+    if nodes:
+        page.get_by_label("Nodes").fill(nodes)
     press(page, "Next: Hyper-parameters")
     for details in page.locator("main details:not([open]) > summary").all():
         details.click()

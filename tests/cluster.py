@@ -52,11 +52,11 @@ class Cluster:
     def add(self, host: str, *arguments: str) -> None:
         """Start a node of one processor; it belongs to the cluster once `alive` says so."""
         self.head = self.head or host
-        head = [
+        first = [
             "--head", f"--port={self.port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard}",
             f"--temp-dir={self.folder}", f"--ray-client-server-port={free_port()}",
         ]  # fmt: skip
-        place = [f"--address={self.head}:{self.port}"] if self.nodes else head
+        place = first if host == self.head else [f"--address={self.head}:{self.port}"]
         small = [f"--num-cpus={self.cpus}", "--object-store-memory=80000000", "--block", "--dashboard-agent-listen-port=0"]
         command = [str(RAY_PYTHON.with_name("ray")), "start", *place, f"--node-ip-address={host}", *small, *arguments]
         with open(self.folder / f"{host}.log", "ab") as log:
@@ -96,7 +96,7 @@ def _family(pid: int) -> list[int]:
 def cluster(*hosts: str, cpus: int = 1) -> Iterator[Cluster]:
     """A cluster of nodes with these addresses and processors, all ended at the end of the block. Skips where Ray is not installed."""
     if "PYTEST_CURRENT_TEST" in os.environ and os.environ.get("MASKWRIGHT_TEST_RAY") != "1":
-        pytest.skip("a Ray cluster on two processors that do other work besides answers too late: MASKWRIGHT_TEST_RAY=1 tries it")
+        pytest.skip("a Ray cluster takes some minutes of two processors: MASKWRIGHT_TEST_RAY=1 tries it")
     if not RAY_PYTHON.exists():
         pytest.skip("no .venv-ray: MASKWRIGHT_TEST_RAY=1 ./run/tests.sh installs it")
     folder = Path(tempfile.mkdtemp(prefix="ray-"))

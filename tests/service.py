@@ -3,7 +3,6 @@
 import io
 import itertools
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from PIL import Image
 from contracts.model import Geometry
 from tests.conftest import ROOT, wait_for
 from tests.served import serve_graph
+from tests.waits import free_port
 
 
 class Service:
@@ -39,9 +39,7 @@ class Service:
 @contextmanager
 def running(checkpoints: Path, **settings: object) -> Iterator[Service]:
     """The service over a folder of models, until the block ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     chosen = {"INFERENCE_PORT": port, "CHECKPOINTS": checkpoints, **{name.upper(): value for name, value in settings.items()}}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(value) for name, value in chosen.items()}}
     with open(checkpoints / ".service.log", "ab") as log:

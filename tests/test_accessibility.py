@@ -17,9 +17,9 @@ MAJORITY = "dataset=plates&network=majority/majority/none"
 PAGES = (
     *("/", "/datasets", "/datasets/plates", "/datasets/faulty", "/datasets/plates/pictures/p0", "/datasets/new"),
     *("/train", "/train/settings?dataset=plates", f"/train/hyperparameters?{MAJORITY}", f"/train/review?{MAJORITY}"),
-    *("/jobs", "/jobs/common", "/compare?job=common&job=bright", "/models", "/models/common", "/models/bright"),
+    *("/jobs", "/queue", "/jobs/common", "/compare?job=common&job=bright", "/models", "/models/common", "/models/bright"),
     *("/models/common/try", "/models/bright/try", "/models/common/try?stem=STEM&against=bright"),
-    *("/machine", "/machine/self-test/common", "/nothing"),
+    *("/machine", "/machine/self-test/common", "/machine/disk?failed_days=1", "/machine/tokens", "/nothing"),
 )
 GRAVE = ("serious", "critical")
 

@@ -113,6 +113,16 @@ def test_what_only_a_person_knows_is_asked_and_given_without_sending_the_files_a
     assert set(np.unique(read_mask(tmp_path / "datasets" / "white" / "labels" / "b0.png"))) == {0, 1}
 
 
+def test_files_of_no_known_format_are_told_in_a_line_and_what_was_looked_for_lies_below(gui: TestClient):
+    pictures = {name: content for name, content in labelme_files().items() if not name.endswith(".json")}
+    page = ended(gui, bring(gui, {"marks.zip": zipped({**pictures, "marks.txt": b"pad 20 10 40 30"})}, name="marks"))
+    cause, looked_for = page.text.split("What was looked for")
+    assert "holds no labelled pictures in a known format" in cause
+    assert "Supervisely" not in cause
+    assert "<li>Supervisely" in looked_for
+    assert re.findall(r'field asked"><label for="(\w+)"', page.text) == ["format"]
+
+
 def test_a_refused_form_keeps_what_was_typed_and_what_was_sent(gui: TestClient, dataset: Path):
     files = [("files", ("a.zip", zipped(labelme_files())))]
     taken = gui.post("/datasets/new", data={"name": "plates", "classes": "sky"}, files=files)

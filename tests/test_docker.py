@@ -223,10 +223,12 @@ def test_what_a_job_may_do_asked_of_the_kernel_inside_its_container(tmp_path: Pa
     job, pictures = tmp_path / "job", tmp_path / "pictures"
     for folder in (job, pictures):
         folder.mkdir()
-    (job / "job.json").write_text("{}")
+    not_its_own = [str(job / name) for name in ("job.json", "asked.json", "task.json", "pulse.json")]
+    for file in not_its_own:
+        Path(file).write_text("{}")
     with engine() as client:
         launcher = ContainerLauncher(tmp_path, {"python": image(client)}, lambda: client)
-        ways = [*(str(folder / "new") for folder in (job, pictures, Path("/etc"))), str(job / "job.json")]
+        ways = [*(str(folder / "new") for folder in (job, pictures, Path("/etc"))), *not_its_own]
         limits = Limits(memory_bytes=512 * MEGABYTE, cpus=1.5)
         launcher.launch(Task("job", "python", ["-c", ASK_THE_KERNEL, *ways], job, read_only=[pictures], limits=limits))
         try:

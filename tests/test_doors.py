@@ -1,11 +1,13 @@
 """The doors of the three services: who comes in, how far, from whose pages, under which name, and what is written down of it."""
 
+import io
 import json
 import re
 import ssl
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from contracts.audit import Audit
 from contracts.doors import needed
 from contracts.errors import Invalid, NoToken
 from contracts.serving import refuse_open_door, serving
-from contracts.tokens import OWNER, SCOPES, Tokens, Who, open_session, seal_session
+from contracts.tokens import OWNER, SCOPES, Tokens, Who, open_session, proof_of, proves, seal_session
 from docker_sdk_api.app import create_app as create_sdk
 from docker_sdk_api.launchers import Task
 from docker_sdk_api.launchers.process import process_environment
@@ -33,10 +35,14 @@ from gui.app import create_app as create_gui
 from gui.backend import Backend
 from gui.settings import Settings as GuiSettings
 from inference_api.app import create_app as create_inference
+from inference_api.predicted import Predictions
 from inference_api.settings import Settings as InferenceSettings
 from maskwright_client import Client
 from tests.clicks import chromium, needs_chromium, press, services, start, watched_page
 from tests.conftest import ROOT, client_of, draw_dataset, text_of, wait_for
+from tests.served import serve_brightness
+from tests.service import picture
+from tests.test_original_training import needs_gluon
 from tests.waits import free_port
 
 TOKEN = "open-sesame-of-forty-thieves"
@@ -461,6 +467,107 @@ def test_the_audit_log_says_who_did_what_through_the_pages_too(locked: Locked) -
     assert datetime.fromisoformat(rows[-1]["at"]) <= datetime.now(timezone.utc)
     assert token not in json.dumps(rows)
     assert [row["path"] for row in locked.sdk.get("/v1/audit?limit=2", headers=OWNERS).json()] == ["/v1/jobs/none/resume", "/v1/login"]
+
+
+def test_predictions_are_told_together_by_token_model_and_minute(locked: Locked) -> None:
+    serve_brightness(locked.checkpoints, "m")
+    camera, page = {"X-Token": locked.make("camera", "infer")}, {**OWNERS, "X-Request-Id": "p"}
+    sent = {"picture": ("a.png", picture(1, 32, 32))}
+    for _ in range(20):
+        assert locked.inference.post("/v1/models/m/predict", headers=camera, files=sent).status_code == 200
+    assert locked.inference.post("/models/m/predict_batch", headers=camera, files=[("input_data", sent["picture"])] * 3).status_code == 200
+    assert locked.inference.post("/v1/models/m/batches", headers=page, files=[("picture", sent["picture"])] * 2).status_code == 202
+    assert locked.inference.post("/v1/models/none/predict", headers=camera, files=sent).status_code == 404
+    assert locked.inference.post("/v1/models/m/predict", files=sent).status_code == 401
+    assert locked.inference.get("/v1/models").status_code == 401
+    predictions: Predictions = locked.inference.app.state.predictions  # type: ignore[attr-defined]
+    predictions.write()
+    told = _predictions(locked)
+    keys = ("who", "model", "status", "requests", "pictures")
+    assert sorted(tuple(row[key] for key in keys) for row in told if "model" in row) == [
+        ("-", "-", 401, 1, 0),
+        ("camera", "-", 404, 1, 0),
+        ("camera", "m", 200, 21, 23),
+        ("owner", "m", 202, 1, 2),
+    ]
+    assert [(row["method"], row["path"], row["status"]) for row in told if "model" not in row] == [("GET", "/v1/models", 401)]
+    shown = locked.sdk.get("/v1/audit", headers=OWNERS).json()
+    assert [row for row in shown if "pictures" in row and row["who"] == "camera" and row["pictures"] == 23]
+    assert [row["at"] for row in shown] == sorted((row["at"] for row in shown), reverse=True)
+    predictions.seconds = 0.05
+    assert locked.inference.post("/v1/models/m/predict", headers=camera, files=sent).status_code == 200
+    wait_for(lambda: len(_predictions(locked)) == len(told) + 1, 30)
+
+
+def _predictions(locked: Locked) -> list[dict[str, Any]]:
+    file = locked.checkpoints / ".maskwright" / "predictions.log"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_what_was_predicted_is_written_down_when_the_service_ends_and_in_its_log_where_it_may_not_write(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inference = apps(tmp_path, "")[1]
+    serve_brightness(tmp_path / "checkpoints", "m")
+    with TestClient(inference) as client:
+        client.post("/v1/models/m/predict", files={"picture": ("a.png", picture(1, 32, 32))})
+    (row,) = [json.loads(line) for line in (tmp_path / "checkpoints" / ".maskwright" / "predictions.log").read_text().splitlines()]
+    assert (row["who"], row["model"], row["pictures"]) == ("anyone", "m", 1)
+    nowhere = Predictions(tmp_path / "none")
+    with caplog.at_level("INFO", "maskwright"):
+        nowhere.note({"who": "bob", "method": "DELETE", "path": "/v1/batches/b", "status": 204})
+    assert "who=bob method=DELETE path=/v1/batches/b status=204" in caplog.text
+
+
+def test_a_job_says_which_request_asked_for_it_and_so_does_a_report_of_a_fault(locked: Locked, tmp_path: Path) -> None:
+    draw_dataset(tmp_path / "datasets" / "plates")
+    wish = {"name": "m", "dataset": "plates", "engine": "majority", "network": "majority", "backbone": "none"}
+    page = {**OWNERS, "X-Request-Id": "from-a-page"}
+    assert locked.sdk.post("/v1/jobs", headers=page, json={**wish, "hyperparameters": {"epochs": 3000}}).status_code == 201
+    locked.sdk.post("/v1/jobs/m/stop", headers=OWNERS, json={"keep_best": False})
+    wait_for(lambda: locked.sdk.get("/v1/jobs/m", headers=OWNERS).json()["status"]["state"] == "stopped")
+    assert locked.sdk.post("/v1/jobs/m/resume", headers={**page, "X-Request-Id": "again"}).status_code == 200
+    locked.sdk.post("/v1/jobs/m/stop", headers=OWNERS, json={"keep_best": False})
+    wait_for(lambda: locked.sdk.get("/v1/jobs/m", headers=OWNERS).json()["status"]["state"] == "stopped")
+    with zipfile.ZipFile(io.BytesIO(locked.sdk.get("/v1/diagnostics", headers=OWNERS).content)) as bundle:
+        events = [json.loads(line) for line in bundle.read("jobs/m/events.jsonl").splitlines()]
+        audit = [json.loads(line) for line in bundle.read("audit.log").splitlines()]
+    asked = [(event["event"], event["request"]) for event in events if event.get("request")]
+    assert asked == [("queued", "from-a-page"), ("resumed", "again"), ("queued", "again")]
+    assert [(row["method"], row["path"], row["who"]) for row in audit if row["request"] == "from-a-page"] == [("POST", "/v1/jobs", "owner")]
+
+
+@needs_gluon
+def test_a_job_that_waits_for_an_old_client_asks_for_the_token_that_started_it(locked: Locked, tmp_path: Path) -> None:
+    draw_dataset(tmp_path / "datasets" / "plates")
+    token, other, port = locked.make("old-client", "train"), locked.make("other", "admin"), free_port()
+    wish = {"name": "old", "dataset_name": "plates", "gpus": [-1], "api_port": port}
+    started = locked.sdk.post("/jobs/start", json=wish, headers={"X-Token": token})
+    assert started.status_code == 200, started.text
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+            assert client.get("/health").status_code == 200
+            for headers, status in (({}, 401), ({"X-Token": other}, 401), ({"X-Token": token}, 200), (OWNERS, 200)):
+                for path in ("/configuration/default", "/configuration/default/"):
+                    assert client.post(path, headers=headers).status_code == status, (path, status)
+            assert client.post("/training", params={"token": token}, content="{}").status_code == 400
+            assert client.post("/training", content="{}").status_code == 401
+        pid = json.loads((locked.checkpoints / "old" / "task.json").read_bytes())["pid"]
+        told = Path(f"/proc/{pid}/environ").read_bytes().decode()
+        assert "PROOFS=" in told
+        assert token not in told
+        assert TOKEN not in told
+    finally:
+        locked.sdk.post("/jobs/stop", json={"name": "old"}, headers=OWNERS)
+    wait_for(lambda: not locked.sdk.app.state.jobs.launcher.running())  # type: ignore[attr-defined]
+
+
+def test_a_proof_tells_its_token_from_others_and_is_never_the_same(tmp_path: Path) -> None:
+    one, two = proof_of(TOKEN), proof_of(TOKEN)
+    assert one != two
+    assert proves(one, TOKEN)
+    assert proves(two, TOKEN)
+    assert not any(proves(one, wrong) for wrong in (TOKEN[:-1], "", "é", "\ud800"))
 
 
 def test_a_full_audit_log_is_put_aside_and_the_oldest_goes(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_job_that_fails_shows_cause_and_cure_on_the_open_page_and_opens_on_the
     expect(note.locator(".cure")).not_to_be_empty()
     expect(note.locator("pre.log")).to_contain_text("cannot identify image file")
     page.goto("/jobs/fails")
-    assert note.bounding_box()["y"] < page.locator("#previews").bounding_box()["y"]
+    assert note.bounding_box()["y"] < page.locator(".job-grid").bounding_box()["y"]
 
 
 def test_a_long_log_is_paged_searched_and_followed_by_its_end(page: Page, address: str, home: Path):

@@ -110,10 +110,13 @@ def test_a_failed_job_opens_on_its_cause_its_cure_and_its_last_lines(gui: TestCl
     )
     folder.log_file.write_text("".join(f"line {number}\n" for number in range(100)))
     page = text_of(gui.get("/jobs/broke"))
-    places = [page.index(words) for words in ("failed", "It broke.", "Mend it.", "line 80 line 81", "What it sees")]
+    places = [page.index(words) for words in ("failed", "It broke.", "Mend it.", "line 80 line 81", "Settings")]
     assert places == sorted(places)
     assert "Resume" in page
     assert "line 79" not in page[: places[-1]], "twenty lines are enough to begin with"
+    assert "What it sees" not in page, "nothing was learnt: there is no picture, no curve and no score to make room for"
+    folder.log_file.write_text("failed: It broke. Mend it.\n")
+    assert gui.get("/jobs/broke").text.count("It broke. Mend it.") == 1, "what the log says too is said once above it"
 
 
 def test_a_deleted_job_can_be_brought_back_with_its_model(gui: TestClient, api: TestClient, job: str):

@@ -50,7 +50,7 @@ def test_a_models_card_says_what_it_is_and_where_it_comes_from(gui: TestClient, 
     job = "common"
     fingerprint = run_job(api, name=job, dataset="plates")["job"]["dataset_fingerprint"]
     card = text_of(gui.get(f"/models/{job}"))
-    for words in ("mIoU", "background", "plates", fingerprint[:12], "as it is now", "from scratch", "Taught by", "Download zip"):
+    for words in ("mIoU", "background", "plates", fingerprint[:12], "as it is now", "random weights", "Taught by", "Download zip"):
         assert words in card, words
     assert fingerprint[:8] in text_of(gui.get("/models"))
     (dataset / "objectclasses.json").write_text('{"classes": 3, "classesname": ["background", "pad", "disc"]}')
@@ -70,7 +70,7 @@ def test_a_card_shows_what_each_precision_costs(gui: TestClient, settings: Setti
     content["comparisons"] = [whole, whole | eighth, none]
     file.write_text(json.dumps(content))
     card = text_of(gui.get(f"/models/{model}"))
-    assert "int8 openvino 50 ms 0.899 99.95 % quickest that loses nothing" in card
+    assert "int8 OpenVINO 50 ms 0.899 99.95 % quickest that loses nothing" in card
     assert "This processor has none." in card
     assert "50 ms a picture" in text_of(gui.get("/models"))
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI documents promise is what the services do, whatever is sent: schemathesis over both, with a token and without."""
+"""What the OpenAPI documents promise is what is done, whatever is sent: schemathesis over each, with a token and without."""
 
 import ctypes
 from pathlib import Path
@@ -8,9 +8,13 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 
+from contracts.tokens import proof_of
 from tests.conftest import draw_dataset
 from tests.served import serve_brightness
 from tests.test_doors import OWNERS, TOKEN, apps, listening
+from tests.test_training import write_job
+from training_api.figures import Events
+from training_api.original import Waiting, create_app
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
 of_openapi = pytest.importorskip("schemathesis.specs.openapi.checks")
@@ -34,8 +38,15 @@ def whole_floats() -> None:
     ctypes.CDLL("libm.so.6").fesetenv(ctypes.c_void_p(-1))  # FE_DFL_ENV
 
 
-@pytest.fixture(params=["docker_sdk_api", "inference_api"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> FastAPI:
+OPEN = {"/v1/health", "/health"}
+
+
+@pytest.fixture(params=["docker_sdk_api", "inference_api", "a job that waits"])
+def app(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    if request.param == "a job that waits":
+        monkeypatch.setenv("PROOFS", proof_of(TOKEN))
+        folder = write_job(tmp_path / "old", tmp_path / "gone", "majority")
+        return create_app(Waiting(folder, Events(folder)))
     draw_dataset(tmp_path / "datasets" / "plates")
     serve_brightness(tmp_path / "checkpoints")
     sdk, inference, _ = apps(tmp_path, TOKEN)
@@ -57,7 +68,7 @@ def ask(app: FastAPI, token: dict[str, str], examples: int) -> int:
                 nonlocal sent
                 sent += 1
                 answer = case.call(base_url=address, headers=token or None, timeout=30, allow_redirects=False)
-                if not token and case.path != "/v1/health":
+                if not token and case.path not in OPEN:
                     assert answer.status_code == 401, (case.method, case.path)
                 case.validate_response(answer, checks=CHECKS)
 
@@ -66,8 +77,8 @@ def ask(app: FastAPI, token: dict[str, str], examples: int) -> int:
 
 
 def test_with_a_token_every_answer_is_one_that_the_document_names(app: FastAPI) -> None:
-    assert ask(app, OWNERS, EXAMPLES) > 60
+    assert ask(app, OWNERS, EXAMPLES) >= len(app.openapi()["paths"]) > 7
 
 
 def test_without_a_token_every_route_of_the_document_is_refused(app: FastAPI) -> None:
-    assert ask(app, {}, 2) > 20
+    assert ask(app, {}, 2) >= len(app.openapi()["paths"])

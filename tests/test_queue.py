@@ -24,7 +24,7 @@ from contracts.events import now
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import Job, JobRequest
 from contracts.job_folder import JobFolder
-from docker_sdk_api import jobs as jobs_module
+from docker_sdk_api import launching
 from docker_sdk_api import queue as queue_module
 from docker_sdk_api.app import create_app, create_launcher
 from docker_sdk_api.gpus import Gpus
@@ -151,7 +151,7 @@ def test_a_job_of_the_terminal_starts_at_once_and_takes_a_place(api: TestClient,
 def test_what_keeps_a_waiting_job_from_being_launched_is_said_and_tried_again(
     settings: Settings, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(jobs_module, "AGAIN", 0.5)
+    monkeypatch.setattr(launching, "AGAIN", 0.5)
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -196,7 +196,7 @@ class Troubled(ProcessLauncher):
 
 @pytest.fixture
 def troubled(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> Troubled:
-    monkeypatch.setattr(jobs_module, "AGAIN", 0.5)
+    monkeypatch.setattr(launching, "AGAIN", 0.5)
     jobs: Jobs = api.app.state.jobs  # type: ignore[attr-defined]
     machine = Troubled(jobs.launcher)  # type: ignore[arg-type]
     jobs.launcher = jobs.line.launcher = machine
@@ -363,7 +363,7 @@ def test_a_gpu_is_never_given_twice_and_nobody_passes_who_waits_for_it(api: Test
 
 def test_a_job_that_cannot_wait_is_refused_a_held_gpu(api: TestClient, two_gpus: TwoGpus, dataset: Path, settings: Settings):
     on_gpus(api, dataset, "first", [0], LONG)
-    api.app.state.jobs.waits = False  # type: ignore[attr-defined]
+    api.app.state.jobs.launching.waits = False  # type: ignore[attr-defined]
     with pytest.raises(Taken, match="GPU 0 is held by the job “first”"):
         on_gpus(api, dataset, "second", [0])
     assert not (settings.checkpoints / "second").exists()
@@ -526,8 +526,11 @@ def test_the_page_says_what_waits_and_its_buttons_need_no_script(gui: TestClient
     for name in "bc":
         post(api, name)
     page = text_of(gui.get("/queue"))
-    assert "1 b CPU normal waits for a place on the CPU, held by a" in page
+    assert "place 1 b CPU waits for a place on the CPU, held by a" in page
     assert "One training learns on the CPU at once" in page
+    waiting = text_of(gui.get("/")).split(" Waiting ")[1]
+    assert waiting.index("place 1 of 2") < waiting.index("place 2 of 2") < waiting.index("The queue")
+    assert "/datasets/plates/augmented?" in gui.get("/jobs/c").text, "what it will be shown is the first picture of a job"
     for wish, order in (("first", ["c", "b"]), ("down", ["b", "c"]), ("high", ["c", "b"]), ("hold", ["c", "b"])):
         assert gui.post("/queue/c", data={"do": wish}, follow_redirects=False).headers["location"].endswith("/queue")
         assert line(api) == order, wish
@@ -610,5 +613,5 @@ def test_a_container_is_given_the_limits_of_its_job(settings: Settings, dataset:
     jobs = Jobs(settings.model_copy(update={"launcher": "container", "job_memory": 10**9}), ProcessLauncher(settings.checkpoints, {}))
     job = Job(name="m", dataset="plates", **MAJORITY, dataset_folder=dataset, created=now(), hyperparameters=Hyperparameters())
     for asked, limit in ((None, 10**9), (64, 64_000_000)):
-        task = jobs._task(job.model_copy(update={"memory_limit": asked, "cpus": 1.5}), JobFolder(settings.checkpoints / "m"))
+        task = jobs.launching.task(job.model_copy(update={"memory_limit": asked, "cpus": 1.5}), JobFolder(settings.checkpoints / "m"))
         assert (task.limits.memory_bytes, task.limits.cpus) == (limit, 1.5)

@@ -39,11 +39,23 @@ def test_a_disk_that_is_too_full_is_said_with_what_is_needed():
 
 
 def test_without_a_python_for_mxnet_the_rest_is_installed_and_it_is_said():
-    result = bash(
-        "find_python() { [ $1 = 3.11 ] && [ $# -eq 2 ] && return 1; echo python3; }; install_environment() { echo made $1; }; install_all"
-    )
+    machine = "find_python() { [ $1 = 3.11 ] && [ $# -eq 2 ] && return 1; echo python3; }"
+    result = bash(f"{machine}; install_environment() {{ echo made $1; }}; register_own() {{ :; }}; install_all")
     assert "made .venv" in result.stdout
     assert "Without the engine gluon: MXNet runs on Python 3.10 or 3.11" in result.stdout
+
+
+def test_two_starts_at_the_same_time_install_once(tmp_path: Path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -V ] && echo "Python 3.11.0" && exit 0\nmkdir -p "$3/bin"\n')
+    python.chmod(0o755)
+    (tmp_path / "list.txt").write_text("a-package==1\n")
+    install = f"install_environment .venv-x {python} list.txt"
+    script = f"cd {tmp_path}; NEEDED_MB=0; fill__venv_x() {{ sleep 1; echo filled; }}; {install} & {install}; wait; {install}"
+    result = bash(script)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("filled") == 1
+    assert "Another start is installing here" in result.stdout
 
 
 def test_a_benchmark_that_does_not_exist_is_answered_with_those_that_do():

@@ -1,6 +1,5 @@
 """setup_solution_parameters.sh: what it asks, checks, refuses with the command that cures it, and writes."""
 
-import os
 import shutil
 import socket
 import stat
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.serving import DoorSettings, serving
 from tests.conftest import ROOT
 from tests.waits import free_port
 
@@ -189,15 +189,11 @@ def test_what_it_does_not_know_is_refused(machine: Machine, arguments: list[str]
     assert says in done.stderr
 
 
-def test_a_service_that_is_published_to_the_network_does_not_start_without_a_token() -> None:
-    command = ["python3", ROOT / "build" / "become_owner.py", "/nowhere", "true"]
-
-    def starts(**environment: str) -> subprocess.CompletedProcess[str]:
-        everything = {**os.environ, "SERVICE": "gui", "PUBLISHED": "", "TOKEN": "", **environment}
-        return subprocess.run(command, env=everything, capture_output=True, text=True, timeout=30, check=False)
-
-    refused = starts(PUBLISHED="0.0.0.0")
-    assert refused.returncode == 1
-    assert "gui is published at 0.0.0.0, to more than this machine, without a TOKEN" in refused.stderr
-    assert starts(PUBLISHED="0.0.0.0", TOKEN="a" * 32).returncode == 0
-    assert starts(PUBLISHED="127.0.0.1").returncode == 0
+@pytest.mark.parametrize(("address", "token", "starts"), [("0.0.0.0", "", False), ("0.0.0.0", "a" * 32, True), ("127.0.0.1", "", True)])
+def test_a_service_that_is_published_to_the_network_does_not_start_without_a_token(address: str, token: str, starts: bool) -> None:
+    in_its_container = DoorSettings(published=address, token=token)
+    if starts:
+        assert serving("gui", in_its_container, "0.0.0.0", 4200)["host"] == "0.0.0.0"
+    else:
+        with pytest.raises(SystemExit, match=r"gui would be reached at 0\.0\.0\.0, by more than this machine, without a TOKEN"):
+            serving("gui", in_its_container, "0.0.0.0", 4200)

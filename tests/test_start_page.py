@@ -18,6 +18,7 @@ def test_an_empty_workplace_shows_three_steps_and_offers_the_first(gui: TestClie
     begun = gui.get("/")
     assert 'class="button primary" href="/train"' in begun.text
     assert "Datasets are here" in text_of(begun)
+    assert "Look at it or bring your own" in text_of(begun), "a dummy dataset comes with the product"
     assert "6 pictures background, pad, circle" in text_of(begun)
 
 

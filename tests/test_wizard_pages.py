@@ -315,7 +315,7 @@ def test_the_command_and_the_call_to_copy_start_the_very_job_of_the_button(
 
     def to_copy(name: str) -> list[list[str]]:
         page = pages.get("/train/review", params={**wish, "name": name}).text
-        return [shlex.split(html.unescape(text)) for text in re.findall(r"data-copy>(.*?)</pre>", page, re.DOTALL)]
+        return [shlex.split(html.unescape(text).replace("\\\n", "")) for text in re.findall(r"data-copy>(.*?)</pre>", page, re.DOTALL)]
 
     curl = to_copy("by-call")[1]
     assert curl[:3] == ["curl", "-X", "POST"]
@@ -345,6 +345,21 @@ def test_processes_are_asked_for_only_where_they_can_be_had(pages: TestClient):
     assert 'id="processes"' not in pages.get("/train/settings", params={**TINY, "network": MAJORITY, "processes": "2"}).text
     assert "processes" not in pages.get("/train/review", params={**TINY, "network": MAJORITY, "processes": "2"}).text.split("data-copy")[1]
     odd = pages.get("/train/hyperparameters", params={**TINY, "processes": "many"})
+    assert (odd.status_code, "from 1 to 256" in odd.text) == (422, True)
+
+
+def test_nodes_are_asked_for_only_where_there_are_several_and_a_wish_for_them_is_not_dropped_unseen(pages: TestClient):
+    assert 'id="nodes"' not in pages.get("/train/settings", params=TINY).text
+    brought = {**TINY, "nodes": "2"}
+    step = html.unescape(pages.get("/train/settings", params=brought).text)
+    assert "Several machines learn one job only in a Ray cluster." in step.split('id="nodes-help"')[1].split("</p>")[0]
+    review = pages.get("/train/review", params=brought)
+    assert (review.status_code, "on 2 nodes together" in review.text) == (422, True)
+    assert "--nodes 2" in review.text
+    other = {**brought, "network": MAJORITY}
+    assert ("nodes", "2") in hidden_fields(pages.get("/train/settings", params=other).text), "another network may want it again"
+    assert "nodes" not in pages.get("/train/review", params=other).text.split("data-copy")[1]
+    odd = pages.get("/train/hyperparameters", params={**TINY, "nodes": "0"})
     assert (odd.status_code, "from 1 to 256" in odd.text) == (422, True)
 
 

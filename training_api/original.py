@@ -5,6 +5,7 @@ runs the training that every other job is (`python -m training_api JOB_FOLDER`) 
 """
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -21,13 +22,15 @@ from fastapi.responses import JSONResponse
 
 from annotations.dataset import open_dataset
 from annotations.doctor.check import Report, check_dataset
-from contracts.doors import Doors
+from contracts.doors import Doors, Find
 from contracts.errors import Invalid, Problem, Taken, Unavailable
 from contracts.events import Stage, Stopped
 from contracts.job import Job
 from contracts.job_folder import JobFolder
 from contracts.original import CPU, Config, DatasetInfo, Wish, envelope, job_of, read_body
+from contracts.refusals import REFUSALS
 from contracts.serving import DoorSettings
+from contracts.tokens import Who, proves
 from training_api.__main__ import say_what_fails, say_what_kills
 from training_api.figures import Events
 
@@ -100,19 +103,22 @@ def _agree(info: DatasetInfo, classes: list[str]) -> None:
 
 
 def create_app(waiting: Waiting) -> FastAPI:
-    app = FastAPI(title="Maskwright: a job that waits for its client", docs_url=None, redoc_url=None)  # their scripts are elsewhere
+    # Without pages of the routes: their scripts are elsewhere.
+    app = FastAPI(title="Maskwright: a job that waits for its client", docs_url=None, redoc_url=None, responses=REFUSALS)
     names = {"allowed_origins": os.environ.get("ALLOWED_ORIGINS", ""), "hosts": os.environ.get("HOSTS", "")}
-    app.add_middleware(Doors, settings=DoorSettings(**names))  # without a token: it listens to this machine alone
+    proofs = os.environ.get("PROOFS", "").split()
+    # Whose token this is, only the proofs tell. Where there are none, no door is locked: it listens to this machine alone.
+    app.add_middleware(Doors, settings=DoorSettings(**names, token=secrets.token_hex() if proofs else ""), find=_finder(proofs))
 
-    def route(method: str, path: str) -> Callable[[Route], Route]:
+    def route(method: str, path: str, **more: Any) -> Callable[[Route], Route]:
         def add(function: Route) -> Route:
             for each in (path, f"{path}/"):
-                app.add_api_route(each, function, methods=[method])
+                app.add_api_route(each, function, methods=[method], **more)
             return function
 
         return add
 
-    @route("GET", "/health")
+    @route("GET", "/health", response_class=Response)
     def health() -> Response:
         return Response(status_code=200)
 
@@ -139,6 +145,19 @@ def create_app(waiting: Waiting) -> FastAPI:
         return JSONResponse(problem.as_dict(), problem.status)
 
     return app
+
+
+def _finder(proofs: list[str]) -> Find:
+    """Says who a token lets in: its client, where one of the proofs is this token's."""
+    known: set[str] = set()
+
+    async def find(token: str) -> Who | None:
+        if token not in known and not await run_in_threadpool(lambda: any(proves(proof, token) for proof in proofs)):
+            return None
+        known.add(token)
+        return Who(name="client", scope="train")
+
+    return find
 
 
 def _listen(address: str) -> socket.socket:

@@ -3,7 +3,6 @@
 import http.client
 import io
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from loops.compare import ROOT
+from machine import free_port
 from PIL import Image
 
 from annotations.dataset import Pair, read_picture
@@ -33,13 +33,12 @@ FORM = {"Content-Type": f"multipart/form-data; boundary={EDGE}"}
 
 
 @contextmanager
-def served(checkpoints: Path) -> Iterator[tuple[int, int]]:
+def served(checkpoints: Path, **settings: object) -> Iterator[tuple[int, int]]:
     """The service over a folder of jobs, in a process of its own: its port, and the process."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    places = {"CHECKPOINTS": str(checkpoints), "INFERENCE_PORT": str(port), "DEADLINE": str(PATIENCE)}
-    environment, silent = {**os.environ, **places}, subprocess.DEVNULL
+    port = free_port()
+    chosen = {"checkpoints": checkpoints, "inference_port": port, "deadline": PATIENCE, **settings}
+    environment = {**os.environ, **{name.upper(): str(value) for name, value in chosen.items()}}
+    silent = subprocess.DEVNULL
     service = subprocess.Popen([sys.executable, "-m", "inference_api"], cwd=ROOT, env=environment, stdout=silent, stderr=silent)
     deadline = time.monotonic() + START
     try:

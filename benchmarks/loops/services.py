@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx
 import psutil
+from machine import free_port
 
 from contracts.job_folder import JobFolder
 
@@ -31,7 +31,7 @@ class Services:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         _lay_dataset(folder / "datasets" / "plates")
         (folder / "checkpoints").mkdir()
-        ports = {variable: str(_free_port()) for variable in SERVICES.values()}
+        ports = {variable: str(free_port()) for variable in SERVICES.values()}
         addresses = {f"{name.upper()}_URL": f"http://127.0.0.1:{ports[SERVICES[name]]}" for name in ("docker_sdk_api", "inference_api")}
         folders = {"DATASETS": str(folder / "datasets"), "CHECKPOINTS": str(folder / "checkpoints")}
         python = {"TASK_PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "PARALLEL_JOBS": "8"}
@@ -90,9 +90,3 @@ def _lay_dataset(dataset: Path) -> None:
         for file in sorted((ROOT / "datasets" / "dummy_dataset" / kind).iterdir())[:PICTURES]:
             shutil.copy(file, dataset / kind)
     shutil.copy(ROOT / "datasets" / "dummy_dataset" / "objectclasses.json", dataset)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

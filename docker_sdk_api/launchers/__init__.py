@@ -101,6 +101,10 @@ class Launcher(Protocol):
         """The GPUs that a task can be given; where there is none, why."""
         ...
 
+    def nodes(self) -> int:
+        """How many machines could learn one task together, as far as can be seen now."""
+        ...
+
     def running(self) -> set[str]:
         """The ids of all tasks alive."""
         ...

@@ -1,18 +1,20 @@
 """What every launcher does alike."""
 
+import io
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 
 from contracts.job_folder import JobFolder
+from contracts.plain import open_plain
 from docker_sdk_api.launchers import Task
 
 
 def log_lines(files: JobFolder) -> Iterator[str]:
     """The lines of train.log; a progress bar's carriage return ends a line too."""
-    if files.log_file.exists():
-        with files.log_file.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                yield line.rstrip("\n")
+    with suppress(FileNotFoundError), io.TextIOWrapper(open_plain(files.log_file), encoding="utf-8", errors="replace") as file:
+        for line in file:
+            yield line.rstrip("\n")
 
 
 def common_environment(task: Task) -> dict[str, str]:

@@ -24,6 +24,7 @@ from requests.exceptions import Timeout as EngineTimeout
 
 from contracts.errors import Taken, Unavailable
 from contracts.job_folder import JobFolder
+from contracts.plain import is_plain
 from docker_sdk_api.gpus import Gpus
 from docker_sdk_api.launchers import Pulse, Task, Usage
 from docker_sdk_api.launchers.alike import common_environment, log_lines
@@ -79,9 +80,10 @@ def container_request(task: Task, image: str, host_path: Callable[[Path], Path],
     `host_path` says what a path is called on the engine's host; `user` ("uid:gid") will own what the task writes.
     """
     mounts = [*((folder, False) for folder in (task.folder, *task.writable)), *((folder, True) for folder in task.read_only)]
-    asked = JobFolder(task.folder).job_file
-    if task.port is None and asked.is_file():  # what was asked decides what a resume mounts; only an old client's job writes it itself
-        mounts.append((asked, True))
+    files = JobFolder(task.folder)
+    # What was asked decides what a resume mounts; an old client's job writes job.json itself, and is held to asked.json.
+    not_its_own = [*([files.job_file] if task.port is None else []), files.asked_file, files.task_file, files.pulse_file]
+    mounts += [(file, True) for file in not_its_own if is_plain(file)]
     request: dict[str, Any] = {
         "image": image,
         "entrypoint": ["/bin/sh", "-c", _INTO_LOG, str(JobFolder(task.folder).log_file)],
@@ -230,6 +232,9 @@ class ContainerLauncher:
     def gpus(self) -> Gpus:
         with _engine():
             return self._gpus.look(self.client)
+
+    def nodes(self) -> int:
+        return 1
 
     def running(self) -> set[str]:
         with _engine():

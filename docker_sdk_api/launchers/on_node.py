@@ -27,6 +27,8 @@ GRACE = 10.0
 """Seconds that a task has to end by itself where Ray was asked to stop it and nobody said how long."""
 NODE = "MASKWRIGHT_NODE"
 """The environment variable with the number of this node where several learn one job (over_nodes.py)."""
+STORE = "MASKWRIGHT_STORE"
+"""The environment variable that on_store.py sets, without which nobody would bring out what a task writes."""
 TOLD = {signal.SIGTERM, signal.SIGINT}
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 LIBC = ctypes.CDLL(None)
@@ -35,7 +37,7 @@ LIBC = ctypes.CDLL(None)
 def main() -> int:
     folder, submission = Path(sys.argv[1]), sys.argv[2]
     rank = os.environ.get(NODE, "0")
-    if NODE in os.environ:
+    if NODE in os.environ or STORE in os.environ:
         LIBC.prctl(DIE_WITH_PARENT, signal.SIGKILL)  # Ray ends one part of several by ending its worker
     signal.pthread_sigmask(signal.SIG_BLOCK, {*TOLD, signal.SIGCHLD})  # they are waited for, so that none comes unseen
     return Keeper(folder, submission, "" if rank == "0" else f"-{rank}").run()
@@ -53,6 +55,9 @@ class Keeper:
 
     def run(self) -> int:
         """The exit code, as a shell gives it."""
+        if self.wanted() is None:
+            return 0
+        self.tell({})  # first: whoever stops it from now on finds that it has begun, and whoever did so before is heard next
         wanted = self.wanted()
         if wanted is None:
             return 0

@@ -24,6 +24,7 @@ import psutil
 
 from contracts.errors import Taken, Unavailable
 from contracts.job_folder import JobFolder
+from contracts.plain import read_plain
 from docker_sdk_api.gpus import Gpus, read_gpus
 from docker_sdk_api.launchers import Pulse, Task, Usage, supervise
 from docker_sdk_api.launchers.alike import common_environment, log_lines
@@ -158,6 +159,9 @@ class ProcessLauncher:
     def gpus(self) -> Gpus:
         return read_gpus()
 
+    def nodes(self) -> int:
+        return 1
+
     def running(self) -> set[str]:
         ids = {file.parent.name for file in self.checkpoints.glob("*/task.json")}
         return {job_id for job_id in ids if self.poll(job_id).alive}
@@ -168,7 +172,7 @@ class ProcessLauncher:
     def _read(self, job_id: str) -> _Record | None:
         """None: no such task, or one of another launcher's, such as Ray's."""
         try:
-            told = json.loads(self._folder(job_id).task_file.read_bytes())
+            told = json.loads(read_plain(self._folder(job_id).task_file))
         except FileNotFoundError:
             return None
         return _Record(**told) if "supervisor" in told else None

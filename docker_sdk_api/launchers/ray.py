@@ -28,7 +28,7 @@ from docker_sdk_api.launchers import Limits, Pulse, Task, Usage
 from docker_sdk_api.launchers.alike import common_environment, log_lines
 from docker_sdk_api.launchers.process import SOURCES
 from docker_sdk_api.launchers.ray_head import ENDED, Head, Node
-from docker_sdk_api.launchers.ray_words import end_of, waits_for
+from docker_sdk_api.launchers.ray_words import DIED, end_of, waits_for
 
 JOB = "maskwright.job"
 INSTALLATION = "maskwright.checkpoints"
@@ -37,7 +37,11 @@ ASKED = ("entrypoint_num_cpus", "entrypoint_num_gpus", "entrypoint_memory")
 FORCED = 30.0
 """Seconds after a grace in which a node's word of an end arrives."""
 FRESH = 3.0
-"""Seconds in which a node writes down again what a task takes."""
+"""Seconds in which a node writes down again what a task takes: while it does, nobody needs to ask Ray."""
+COUNTED = 10.0
+"""Seconds in which even a busy node writes what a task takes by now."""
+LAST_WORD = 5.0
+"""Seconds in which a node's last word, written before Ray knew of the end, is seen here: a shared disk may show it late."""
 _LOOK = 0.1
 
 
@@ -54,6 +58,8 @@ class RayLauncher:
         self.ray_python = ray_python
         self.cpus = cpus
         self.sources = sources
+        self._heard: dict[str, tuple[float, float]] = {}
+        """Of each submission, what time its node wrote last, and when that was first seen, each by its own clock."""
 
     def require(self, runtime: str) -> None:
         """Whether Ray answers; what is installed on a node is seen when a task is started there."""
@@ -74,8 +80,10 @@ class RayLauncher:
         request = self._request(task, submission, promised, nodes)
         files = JobFolder(task.folder)
         wanted = order(task, submission, python, self.sources, promised)
-        wanted["asked"] = {name: number for name, number in request.items() if name in ASKED}
-        write_aside(files.task_file, json.dumps(wanted, indent=1))
+        alone = {name: number for name, number in request.items() if name in ASKED}
+        each = alone or {"entrypoint_num_cpus": promised, "entrypoint_num_gpus": len(task.gpus)}
+        wanted |= {"asked": each, "nodes": task.nodes}
+        self._want(task.job_id, wanted)
         try:
             self.head.submit(request)
         except Unavailable:
@@ -101,26 +109,48 @@ class RayLauncher:
             return Pulse(alive=False)
         told = self._told(job_id, wanted)
         if "exit_code" in told:
+            self._heard.pop(wanted["submission"], None)
             return _ended(told)
+        return Pulse(alive=True) if self._is_fresh(told) else self._asked(job_id, wanted)
+
+    def _asked(self, job_id: str, wanted: dict[str, Any]) -> Pulse:
+        """What Ray says of a task of which its node has said nothing, or not of late."""
         job = self.head.job(wanted["submission"])
+        if job is not None and job["status"] == "PENDING" and "grace" in wanted:
+            job = self.head.job(wanted["submission"], now=True)
+        told = self._told(job_id, wanted)  # once more, after Ray was asked: a node writes first
+        if "exit_code" in told:
+            return _ended(told)
         if job is None:
+            if not self._alive():
+                raise Unavailable("Ray's head has no living node yet.", "It was started a moment ago, or its log says what keeps it.")
             note = "Ray does not know it any more: its head was started anew, or the job was removed there."
             return Pulse(alive=False, note=note, lost=True)
-        if job["status"] == "PENDING":
-            if "grace" in wanted:  # Ray cannot take back what waits; once it is placed, it reads that it was stopped, and ends
-                return Pulse(alive=False)
-            return Pulse(alive=True, note=waits_for(wanted["asked"], self.head.nodes()), waits=True)
-        if job["status"] not in ENDED:
+        if job["status"] in ENDED:
+            return Pulse(alive=True) if _last_word_is_due(job, told) else end_of(job, self.head.nodes(now=True))
+        count = wanted.get("nodes", 1)
+        if told or (job["status"] != "PENDING" and count == 1):  # of several nodes it is their leader that waits for them
             return Pulse(alive=True)
-        told = self._told(job_id, wanted)  # once more: a node writes before Ray knows
-        return _ended(told) if "exit_code" in told else end_of(job, self.head.nodes(now=True))
+        if job["status"] == "PENDING" and "grace" in wanted:
+            return Pulse(alive=False)  # Ray cannot take back what waits; once it is placed, it reads that it was stopped, and ends
+        return Pulse(alive=True, note=waits_for(wanted["asked"], self.head.nodes(), count), waits=True)
+
+    def _is_fresh(self, told: dict[str, Any]) -> bool:
+        """Whether a node has written since this was last asked, and not long ago: then what it stands by lives."""
+        if "at" not in told:
+            return False
+        at, seen = self._heard.get(told["submission"], (told["at"], 0.0))
+        if at != told["at"]:
+            seen = time.monotonic()
+        self._heard[told["submission"]] = (told["at"], seen)
+        return bool(seen) and time.monotonic() - seen < FRESH
 
     def stop(self, job_id: str, grace: float) -> None:
         """Returns when the task has ended."""
         wanted = self._wanted(job_id)
         if wanted is None or not self.poll(job_id).alive:
             return
-        write_aside(JobFolder(self.checkpoints / job_id).task_file, json.dumps({**wanted, "grace": grace}, indent=1))
+        self._want(job_id, {**wanted, "grace": grace})
         self.head.stop(wanted["submission"])
         deadline = time.monotonic() + grace + FORCED
         while self.poll(job_id).alive and time.monotonic() < deadline:
@@ -143,7 +173,7 @@ class RayLauncher:
     def usage(self, job_id: str) -> Usage | None:
         """As the node counts it, not older than this question: memory that several processes share counts for each."""
         first = self._usage(job_id)
-        deadline = time.monotonic() + FRESH
+        deadline = time.monotonic() + COUNTED
         while time.monotonic() < deadline and self.poll(job_id).alive:
             now = self._usage(job_id)
             if now is not None and now != first:
@@ -166,10 +196,21 @@ class RayLauncher:
         found = [read_gpu(number, node, row) for number, (node, row) in enumerate(rows)]
         return Gpus(found, "" if found else "No node of the Ray cluster offers a GPU: jobs run on processors.")
 
+    def nodes(self) -> int:
+        """A head that was told to train nothing does not count."""
+        try:
+            return max(1, sum(node.cpus >= 1 for node in self._alive()))
+        except Unavailable:
+            return 1
+
     def running(self) -> set[str]:
         ours = [job for job in self.head.jobs() if (job.get("metadata") or {}).get(INSTALLATION) == str(self.checkpoints)]
         names = {job["metadata"][JOB] for job in ours if job["status"] not in ENDED}
         return {name for name in names if self.poll(name).alive}
+
+    def _want(self, job_id: str, wanted: dict[str, Any]) -> None:
+        """Write down what a task's node is to do."""
+        write_aside(JobFolder(self.checkpoints / job_id).task_file, json.dumps(wanted, indent=1))
 
     def _wanted(self, job_id: str) -> dict[str, Any] | None:
         """What task.json says: None where there is none, or one of another launcher."""
@@ -233,6 +274,12 @@ def read_gpu(number: int, node: Node, row: dict[str, Any]) -> Gpu:
     total, used = (int(row.get(name) or 0) * 2**20 for name in ("memoryTotal", "memoryUsed"))
     name = f"{row.get('name') or node.gpu_kind or 'GPU'} on {node.address}"
     return Gpu(id=number, name=name, memory_total=total, memory_free=total - used, load=row.get("utilizationGpu"))
+
+
+def _last_word_is_due(job: dict[str, Any], told: dict[str, Any]) -> bool:
+    """Whether a node that saw its task end has written how, a moment ago."""
+    saw = bool(told) or job.get("driver_exit_code") is not None
+    return saw and job.get("error_type") not in DIED and abs(time.time() - (job.get("end_time") or 0) / 1000) < LAST_WORD
 
 
 def _ended(told: dict[str, Any]) -> Pulse:

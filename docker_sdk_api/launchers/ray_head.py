@@ -1,6 +1,8 @@
 """Asks the head of a Ray cluster over HTTP: its Jobs API, and what its nodes have. Ray itself need not be installed here."""
 
+import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +10,16 @@ import requests
 
 from contracts.errors import Unavailable
 
-PATIENCE = 20.0
-"""Seconds that the head has to answer."""
+PATIENCE = (4.0, 20.0)
+"""Seconds in which the head's machine has to be reached, and the head to answer."""
+SILENCE = 2.0
+"""Seconds after which a head that did not answer is asked again: a page asks about many jobs, and is not to wait for each."""
 SECONDS_BETWEEN_LOOKS = 2.0
 """At the nodes: a list of jobs asks for each of them."""
 ONE_BY_ONE = 8
 """Questions in a second for single jobs, above which all are asked for at once: the head remembers ended ones too, for long."""
+SHARE = 0.05
+"""Of the head's time, what such lists may take: they become slower with every job that it has run."""
 ENDED = {"STOPPED", "SUCCEEDED", "FAILED"}
 
 
@@ -37,25 +43,37 @@ class Head:
         self.address = address.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False  # a cluster is on one's own network
+        self._looking = threading.Lock()
         self._nodes: tuple[float, list[Node]] = (0.0, [])
-        self._asked: list[float] = []
-        self._listed: tuple[float, dict[str, dict[str, Any]]] = (0.0, {})
+        self._asked: deque[float] = deque(maxlen=ONE_BY_ONE)
+        self._listed: dict[str, dict[str, Any]] = {}
+        self._listed_until = 0.0
+        self._silent: tuple[float, Unavailable | None] = (0.0, None)
 
     def submit(self, request: dict[str, Any]) -> None:
         """A job, as the body of `POST /api/jobs/` describes it. Raises Unavailable."""
         self._ask("POST", "/api/jobs/", json=request)
+        self._listed[request["submission_id"]] = {**request, "status": "PENDING"}
 
-    def job(self, submission: str) -> dict[str, Any] | None:
-        """What Ray knows of a submission, as of a second ago where many are asked about; None where it knows none."""
-        now = time.monotonic()
-        if submission not in self._listed[1] or now - self._listed[0] > 1:
-            self._asked = [*(at for at in self._asked if now - at < 1), now]
-            if len(self._asked) > ONE_BY_ONE:
-                self._listed = (now, {job["submission_id"]: job for job in self.jobs()})
-            else:
-                self._listed = (0.0, {})
-        found: dict[str, Any] | None = self._listed[1].get(submission) or self._ask("GET", f"/api/jobs/{submission}")
-        return found
+    def job(self, submission: str, now: bool = False) -> dict[str, Any] | None:
+        """What Ray knows of a submission, None where it knows none; as of some seconds ago where many are asked about, unless it
+        matters how it is `now`."""
+        found = None if now else self._recent().get(submission)
+        return found or self._ask("GET", f"/api/jobs/{submission}")
+
+    def _recent(self) -> dict[str, dict[str, Any]]:
+        """All submissions, where many are asked about."""
+        at = time.monotonic()
+        many = len(self._asked) == ONE_BY_ONE and at - self._asked[0] < 1
+        self._asked.append(at)
+        if many and at > self._listed_until and self._looking.acquire(blocking=False):
+            try:
+                self._listed = {job["submission_id"]: job for job in self.jobs()}
+                took = time.monotonic() - at
+                self._listed_until = at + took + max(1.0, took / SHARE)
+            finally:
+                self._looking.release()
+        return self._listed if at <= self._listed_until else {}
 
     def jobs(self) -> list[dict[str, Any]]:
         """All submissions that Ray remembers."""
@@ -87,13 +105,18 @@ class Head:
 
     def _ask(self, method: str, path: str, **more: Any) -> Any:
         """The answer's JSON; None where there is no such thing. Raises Unavailable."""
+        until, problem = self._silent
+        if problem is not None and time.monotonic() < until:
+            raise Unavailable(problem.cause, problem.cure)
         try:
             answer = self._session.request(method, self.address + path, timeout=PATIENCE, **more)
         except requests.RequestException as error:
-            raise Unavailable(
+            problem = Unavailable(
                 f"Ray does not answer at {self.address} ({type(error).__name__}).",
                 "See that its head runs (run/cluster.sh head) and that RAY_ADDRESS names its dashboard, such as http://10.0.0.1:8265.",
-            ) from error
+            )
+            self._silent = (time.monotonic() + SILENCE, problem)
+            raise problem from error
         if answer.status_code == 404:
             return None
         if not answer.ok:

@@ -23,7 +23,7 @@ def _datasets(request: Request) -> Datasets:
 def list_datasets(request: Request) -> list[dict[str, Any]]:
     """Every dataset at a glance."""
     datasets = _datasets(request)
-    return [datasets.summary(name) for name in datasets.names()]
+    return datasets.summaries()
 
 
 @routes.get("/{name}", response_model=None)

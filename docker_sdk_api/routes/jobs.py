@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 from weakref import WeakValueDictionary
 
@@ -13,13 +14,17 @@ from pydantic import BaseModel
 from contracts.answers import DeletedJob, LogPart
 from contracts.errors import NotFound
 from contracts.job import Confusion, JobRequest, JobView
+from contracts.job_folder import JobFolder
+from contracts.plain import open_plain
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.logs import Hits, find_lines, part_after, part_before, tail
 from docker_sdk_api.machine import describe_room
+from docker_sdk_api.routes import PlainFile
 from docker_sdk_api.streams import FROM_NOW, Watch, follow_events, follow_log
 
 routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 names = APIRouter(tags=["jobs"])
+PICTURES = {".jpg": "image/jpeg", ".png": "image/png"}
 STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -128,10 +133,9 @@ def log(request: Request, name: str, lines: Annotated[int, Query(alias="tail", g
 @routes.get("/{name}/log/file", response_class=FileResponse)
 def log_file(request: Request, name: str) -> FileResponse:
     """All that the training printed."""
-    file = _jobs(request).folder(name).log_file
-    if not file.exists():
-        raise NotFound(f"The job “{name}” has printed nothing yet.", "It does once its process runs.")
-    return FileResponse(file, media_type="text/plain; charset=utf-8", filename=f"{name}.log")
+    nothing = NotFound(f"The job “{name}” has printed nothing yet.", "It does once its process runs.")
+    folder = _jobs(request).folder(name)
+    return _sent(folder, folder.log_file, nothing, "text/plain; charset=utf-8", filename=f"{name}.log")
 
 
 @routes.get("/{name}/log/part")
@@ -192,16 +196,24 @@ def confusion(request: Request, name: str) -> Confusion:
 @routes.get("/{name}/log.csv", response_class=FileResponse)
 def figures(request: Request, name: str) -> FileResponse:
     """The figures of every step and epoch, for a spreadsheet."""
-    file = _jobs(request).folder(name).figures_file
-    if not file.exists():
-        raise NotFound(f"The job “{name}” has no figures yet.", "They come with its first step.")
-    return FileResponse(file, media_type="text/csv", filename=f"{name}.csv")
+    nothing = NotFound(f"The job “{name}” has no figures yet.", "They come with its first step.")
+    folder = _jobs(request).folder(name)
+    return _sent(folder, folder.figures_file, nothing, "text/csv", filename=f"{name}.csv")
 
 
 @routes.get("/{name}/previews/{file}", response_class=FileResponse)
 def preview(request: Request, name: str, file: str) -> FileResponse:
     """A sheet of validation pictures as the model saw them after an epoch."""
-    path = _jobs(request).folder(name).previews / file
-    if "/" in file or file.startswith(".") or not path.is_file():
-        raise NotFound(f"The job “{name}” has no preview {file}.", "Look at the job for the previews it has.")
-    return FileResponse(path, headers={"Cache-Control": "private, max-age=600"})
+    nothing = NotFound(f"The job “{name}” has no preview {file}.", "Look at the job for the previews it has.")
+    folder, kind = _jobs(request).folder(name), PICTURES.get(PurePath(file).suffix)
+    if "/" in file or file.startswith(".") or kind is None:
+        raise nothing
+    return _sent(folder, folder.previews / file, nothing, kind, headers={"Cache-Control": "private, max-age=600"})
+
+
+def _sent(folder: JobFolder, file: Path, nothing: NotFound, kind: str, **more: Any) -> PlainFile:
+    """A file of a job's folder as an answer. Raises `nothing` where it is not there."""
+    try:
+        return PlainFile(open_plain(file, folder.path), kind, **more)
+    except FileNotFoundError:
+        raise nothing from None

@@ -1,5 +1,6 @@
 """/v1/machine, /v1/networks, /v1/hyperparameters, /v1/health: what this machine can do."""
 
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -32,12 +33,16 @@ def networks(request: Request) -> list[dict[str, Any]]:
     """The catalogue, with each network's complete default settings and whether its engine can run here."""
     states = {state.engine: state for state in list_engines(request.app.state.settings, request.app.state.jobs.launcher)}
     rows = []
-    for row in CATALOGUE:
-        state = states[row.engine]
-        defaults = read_hyperparameters({}, row.defaults).model_dump()
-        facts = {"key": row.key, "available": state.available, "cause": state.cause, "cure": state.cure, "defaults": defaults}
-        rows.append({**row.model_dump(), **facts})
+    for row in _catalogue():
+        state = states[row["engine"]]
+        rows.append({**row, "available": state.available, "cause": state.cause, "cure": state.cure})
     return rows
+
+
+@cache
+def _catalogue() -> list[dict[str, Any]]:
+    """What of the catalogue's rows no machine changes."""
+    return [{**row.model_dump(), "key": row.key, "defaults": read_hyperparameters({}, row.defaults).model_dump()} for row in CATALOGUE]
 
 
 @routes.get("/hyperparameters")

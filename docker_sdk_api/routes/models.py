@@ -11,7 +11,9 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from contracts.answers import DeletedJob
 from contracts.model import PublishedModel
+from contracts.plain import is_plain, open_plain
 from docker_sdk_api.models import EXAMPLE, GRAPH, Models
+from docker_sdk_api.routes import PlainFile
 
 routes = APIRouter(prefix="/v1", tags=["models"])
 CHUNK = 2**20
@@ -62,13 +64,13 @@ def publish(request: Request, name: str) -> Response:
 @routes.get("/models/{name}/example", response_class=FileResponse)
 def example(request: Request, name: str) -> FileResponse:
     """A validation picture as the model sees it."""
-    return FileResponse(_models(request).file(name, EXAMPLE), headers={"Cache-Control": "private, max-age=60"})
+    return PlainFile(_models(request).file(name, EXAMPLE), "image/jpeg", headers={"Cache-Control": "private, max-age=60"})
 
 
 @routes.get("/models/{name}/model.onnx", response_class=FileResponse)
 def graph(request: Request, name: str) -> FileResponse:
     """The network alone, in float32, for other programs."""
-    return FileResponse(_models(request).file(name, GRAPH), filename=f"{name}.onnx", media_type="application/octet-stream")
+    return PlainFile(_models(request).file(name, GRAPH), "application/octet-stream", filename=f"{name}.onnx")
 
 
 @routes.get("/models/{name}/download", response_class=StreamingResponse)
@@ -102,8 +104,8 @@ def pack(folder: Path) -> Iterator[bytes]:
     """A zip of a folder's files in parts, never whole in memory. Weights do not compress, so nothing is compressed."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.iterdir()):
-            with path.open("rb") as source, archive.open(zipfile.ZipInfo.from_file(path, path.name), "w") as entry:
+        for path in sorted(filter(is_plain, folder.iterdir())):
+            with open_plain(path, folder.parent) as source, archive.open(zipfile.ZipInfo.from_file(path, path.name), "w") as entry:
                 while part := source.read(CHUNK):
                     entry.write(part)
                     yield sink.take()

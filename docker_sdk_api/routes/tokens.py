@@ -59,6 +59,10 @@ def login() -> Who:
 
 @routes.get("/audit")
 def audit(request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:
-    """The last changes and refusals, newest first: who, method, path, status, request id."""
-    log: Audit = request.app.state.audit
-    return log.last(limit)
+    """The last changes and refusals, newest first: who, method, path, status, request id.
+
+    Among them who asked which model about how many pictures: a line for each token, model and status in a minute.
+    """
+    logs: tuple[Audit, Audit] = (request.app.state.audit, request.app.state.predictions)
+    rows = [row for log in logs for row in log.last(limit)]
+    return sorted(rows, key=lambda row: str(row.get("at")), reverse=True)[:limit]

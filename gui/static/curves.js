@@ -1,6 +1,6 @@
 // Curves as SVG: panels over one x, a label at each line's end. Drag to zoom, double click for the whole; arrow keys read values.
 
-const PAD = { left: 44, right: 116, top: 20, bottom: 30, between: 34 };
+const PAD = { left: 44, right: 116, top: 22, bottom: 30, between: 40 };
 const LABEL = 15;
 
 const make = (name, attributes = {}, text = "") => {
@@ -142,7 +142,7 @@ export class Curves {
     if (high <= low) high = low + (log ? low : 1);
     const scale = log ? Math.log10 : (value) => value;
     const y = (value) => bottom - ((scale(value) - scale(low)) / (scale(high) - scale(low))) * (bottom - top);
-    group.append(make("text", { class: "title", x: 0, y: top - 7 }, panel.title));
+    group.append(make("text", { class: "title", x: 0, y: top - 11 }, panel.title));
     for (const at of log ? powers(low, high) : ticks(low, high, bottom - top > 130 ? 5 : 3)) {
       group.append(make("line", { class: "grid", x1: this.frame.left, x2: this.frame.right, y1: y(at), y2: y(at) }));
       group.append(make("text", { class: "tick y", x: this.frame.left - 8, y: y(at) + 4 }, number(at)));
@@ -188,8 +188,8 @@ export class Curves {
 
   axis() {
     const steps = ticks(this.low, this.high, Math.max(3, (this.frame.right - this.frame.left) / 70)).filter((at) => this.figure.parts || Number.isInteger(at));
-    const texts = steps.map((at) => make("text", { class: "tick x", x: this.at(at), y: this.bottom + 16 }, number(at)));
-    return [...texts, make("text", { class: "tick", x: 0, y: this.bottom + 16 }, this.figure.x)];
+    const texts = steps.map((at) => make("text", { class: "tick x", x: this.at(at), y: this.bottom + 20 }, number(at)));
+    return [...texts, make("text", { class: "tick", x: 0, y: this.bottom + 20 }, this.figure.x)];
   }
 
   mark({ x, text, colour }) {

@@ -8,7 +8,7 @@ export function duration(seconds) {
   const minutes = Math.round(seconds / 60);
   if (minutes < 90) return `${minutes}${SPACE}min`;
   const hours = Math.floor(minutes / 60);
-  if (hours >= 48) return `${Math.floor(hours / 24)}${SPACE}d ${hours % 24}${SPACE}h`;
+  if (hours >= 48) return `${Math.floor(hours / 24)}${SPACE}d${hours % 24 && hours < 240 ? ` ${hours % 24}${SPACE}h` : ""}`;
   return `${hours}${SPACE}h${minutes % 60 && hours < 10 ? ` ${minutes % 60}${SPACE}min` : ""}`;
 }
 

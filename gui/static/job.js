@@ -26,7 +26,7 @@ function progress(status) {
   if (status.epoch) say("epoch", `epoch ${status.epoch} of ${status.epochs}`);
   say("left", status.seconds_left === null || status.state !== "training" ? "" : `${duration(status.seconds_left)} left`);
   if (live("left") && status.seconds_left !== null) live("left").title = `about ${new Date(Date.now() + status.seconds_left * 1000).toLocaleTimeString()}`;
-  say("stage", ["training", status.state].includes(status.stage) ? "" : status.stage);
+  say("stage", ["training", status.state].includes(status.stage) ? "" : status.stage.replace(/^queued, /, ""));
   say("device", status.device || "–");
   if (status.pictures_per_second !== null) say("speed", status.pictures_per_second.toFixed(1));
   const done = status.epochs ? (status.epoch - 1 + (status.steps ? status.step / status.steps : 0)) / status.epochs : 0;

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Query, Request, UploadFile
 from fastapi.responses import FileResponse
 
+from contracts.doors import note_pictures
 from inference_api.answers import Wish
 from inference_api.batches import Batch, Batches
 from inference_api.routes import REFUSALS
@@ -20,7 +21,9 @@ def start(
     wish: Annotated[Wish, Query()],
 ) -> Batch:
     """Take pictures in and answer them when nobody else is waiting. `answer` chooses the PNGs; segments are always there."""
-    return _batches(request).add(name, picture, wish)
+    batch = _batches(request).add(name, picture, wish)
+    note_pictures(batch.model, batch.total)
+    return batch
 
 
 @routes.get("/batches")

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from annotations.colours import voc_palette
 from contracts.errors import NotFound, Problem
 from contracts.model import Model
+from contracts.plain import is_plain, read_plain
 from inference_api.answers import Answer, Wish, see
 from inference_api.pictures import is_large, name_of, opened
 from inference_api.regions import confidence_of, find_regions
@@ -140,9 +141,9 @@ def config(request: Request, name: str) -> dict[str, Any]:
     """configuration.json as it was published."""
     model = _model(request, name)
     file = store_of(request).folder(model.name) / "configuration.json"
-    if not file.is_file():
+    if not is_plain(file):
         raise NotFound(f"The model “{model.name}” has no {file.name}.", "Train it again, or ask /v1/models for what is known of it.")
-    return envelope(json.loads(file.read_bytes()))
+    return envelope(json.loads(read_plain(file)))
 
 
 @_route("GET", "/models/{name}/palette")
@@ -153,7 +154,7 @@ def palette(request: Request, name: str) -> dict[str, Any]:
 
 def _palette(request: Request, model: Model) -> list[int]:
     file = store_of(request).folder(model.name) / "palette.txt"
-    return [int(number) for number in file.read_text().split()] if file.is_file() else voc_palette().ravel().tolist()
+    return [int(number) for number in read_plain(file).split()] if is_plain(file) else voc_palette().ravel().tolist()
 
 
 def _drawn(request: Request, name: str, upload: UploadFile, answer: Answer) -> Response:
