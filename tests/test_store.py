@@ -191,6 +191,9 @@ def test_a_store_that_is_away_for_a_while_neither_ends_a_training_nor_loses_a_by
     finished(api, folder)
     assert epochs(folder) == [1, 2, 3, 4]
     assert len(folder.figures_file.read_text().splitlines()) == 1 + 4 * (3 + 1)  # a row a step, and one an epoch
+    wait_for(lambda: "exit_code" in json.loads(folder.pulse_file.read_text()))
+    launcher.following.follow("patient")  # as whoever asks about it at the moment of its end: the store is empty by now
+    wait_for(lambda: launcher.following.resting)
 
 
 def test_a_bucket_that_is_not_there_is_told_at_the_start_of_a_job(tmp_path: Path, s3: Store, head: OneMachine):

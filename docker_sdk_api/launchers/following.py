@@ -90,7 +90,7 @@ class Following:
             if "places" not in order or "staging" in order:
                 return "staging" in order
             puller = Puller(self.bucket, f"jobs/{job_id}/{order['submission']}", "grown", files.path, OWN)
-            if _is_settled(files, puller):
+            if _has_ended(files, order["submission"]) or _is_settled(files, puller):
                 return False
             told = self._pulled(job_id, puller, at_once) or {}
             if told:
@@ -158,6 +158,15 @@ def answers() -> Iterator[None]:
         raise Unavailable(str(trouble), "See that it runs, and that AWS_ENDPOINT_URL names it here and on the nodes.") from trouble
     except Refused as refusal:
         raise Unavailable(refusal.cause, refusal.cure) from refusal
+
+
+def _has_ended(files: JobFolder, submission: str) -> bool:
+    """Whether the last word of its node is here: then the store has nothing of it any more."""
+    try:
+        told: dict[str, Any] = json.loads(files.pulse_file.read_bytes())
+    except FileNotFoundError:
+        return False
+    return told.get("submission") == submission and "exit_code" in told
 
 
 def _is_settled(files: JobFolder, puller: Puller) -> bool:

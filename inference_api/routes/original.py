@@ -16,6 +16,7 @@ from annotations.colours import voc_palette
 from contracts.errors import NotFound, Problem
 from contracts.model import Model
 from contracts.plain import is_plain, read_plain
+from contracts.refusals import Refusal
 from inference_api.answers import Answer, Wish, see
 from inference_api.pictures import is_large, name_of, opened
 from inference_api.regions import confidence_of, find_regions
@@ -33,7 +34,10 @@ class Envelope(BaseModel):
 
 
 ENVELOPES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Envelope, "description": "What was asked cannot be done; `error` says why, and what can."},
+    "4XX": {
+        "model": Envelope | Refusal,
+        "description": "What was asked cannot be done; `error` says why, and what can. A name that leads to no route has the other form.",
+    },
     "5XX": {"model": Envelope, "description": "It cannot be done now; `error` says why."},
 }
 routes = APIRouter(tags=["the original's"], responses=ENVELOPES)
