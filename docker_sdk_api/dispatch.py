@@ -13,7 +13,7 @@ from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.machine import describe_machine
 from docker_sdk_api.recommend import place_of
 from docker_sdk_api.rounds import Rounds
-from docker_sdk_api.speed import Speeds, training_seconds
+from docker_sdk_api.speed import Speeds, job_seconds
 
 BETWEEN = 1.0
 """Seconds between two looks while jobs run or wait."""
@@ -89,4 +89,4 @@ class Dispatch:
         step = self.speeds.of(network, place, narrow).seconds
         if step is None:
             return None
-        return training_seconds(step, job.hyperparameters, len(split.training), len(split.validation)) / (len(job.gpus) or 1)
+        return job_seconds(step, job, split)

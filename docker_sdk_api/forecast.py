@@ -16,7 +16,7 @@ from contracts.networks import Network, find_network
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.machine import describe_machine
 from docker_sdk_api.recommend import Place, place_of, step_bytes
-from docker_sdk_api.speed import Speeds, training_seconds
+from docker_sdk_api.speed import Speeds, job_seconds
 
 SURE = 0.6
 """Of the memory that is reckoned: where even this is not free, a step cannot fit."""
@@ -97,8 +97,7 @@ def _reckon_time(found: Forecast, job: Job, split: Split, speed: Speed) -> None:
     found.basis = speed.basis
     if speed.seconds is None:
         return
-    shared = (len(job.gpus) or 1) * job.nodes  # processes on one processor share it
-    seconds = training_seconds(speed.seconds, job.hyperparameters, len(split.training), len(split.validation)) / shared
+    seconds = job_seconds(speed.seconds, job, split)
     found.seconds, found.epoch_seconds = seconds, seconds / job.hyperparameters.epochs
 
 

@@ -12,6 +12,7 @@ from statistics import median
 
 import numpy as np
 
+from annotations.split import Split
 from contracts.answers import Speed
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import Job, JobStatus
@@ -107,6 +108,11 @@ def speed_of(network: Network, ran: Sequence[Ran], place: Place, narrow: bool) -
 def training_seconds(step: float, settings: Hyperparameters, training: int, validation: int) -> float:
     """Seconds of a whole training with so many pictures on each side, from those of a step on one crop of 256 × 256 pixels."""
     return step * settings.epochs * _crops(settings, training, validation)
+
+
+def job_seconds(step: float, job: Job, split: Split) -> float:
+    """Seconds of a whole job: its GPUs and its nodes share the work, while processes on one processor share that."""
+    return training_seconds(step, job.hyperparameters, len(split.training), len(split.validation)) / ((len(job.gpus) or 1) * job.nodes)
 
 
 def read_ran(job: Job, status: JobStatus, sides: tuple[int, int]) -> Ran | None:

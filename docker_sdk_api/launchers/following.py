@@ -18,6 +18,7 @@ from contracts.job import ENDED
 from contracts.job_folder import JobFolder, write_aside
 from docker_sdk_api.launchers.bucket import Away, Bucket, Refused
 from docker_sdk_api.launchers.mirror import EVENTS, OWN, Moved, Puller, Pusher
+from docker_sdk_api.launchers.ray import order_of, told_of
 from docker_sdk_api.standing import last_event
 
 LOOK = 1.0
@@ -90,8 +91,8 @@ class Following:
             if "places" not in order or "staging" in order:
                 return "staging" in order
             puller = Puller(self.bucket, f"jobs/{job_id}/{order['submission']}", "grown", files.path, OWN)
-            if _has_ended(files, order["submission"]) or _is_settled(files, puller):
-                return False
+            if "exit_code" in told_of(files, order["submission"]) or _is_settled(files, puller):
+                return False  # of a last word that is here the store has nothing any more
             told = self._pulled(job_id, puller, at_once) or {}
             if told:
                 write_aside(files.pulse_file, json.dumps(told), durable=False)
@@ -140,15 +141,6 @@ class Following:
                 time.sleep(LOOK / 10)
 
 
-def order_of(files: JobFolder) -> dict[str, Any]:
-    """What task.json says, empty where there is none."""
-    try:
-        order: dict[str, Any] = json.loads(files.task_file.read_bytes())
-    except FileNotFoundError:
-        return {}
-    return order
-
-
 @contextmanager
 def answers() -> Iterator[None]:
     """What the store answers instead is told as everything else is."""
@@ -158,15 +150,6 @@ def answers() -> Iterator[None]:
         raise Unavailable(str(trouble), "See that it runs, and that AWS_ENDPOINT_URL names it here and on the nodes.") from trouble
     except Refused as refusal:
         raise Unavailable(refusal.cause, refusal.cure) from refusal
-
-
-def _has_ended(files: JobFolder, submission: str) -> bool:
-    """Whether the last word of its node is here: then the store has nothing of it any more."""
-    try:
-        told: dict[str, Any] = json.loads(files.pulse_file.read_bytes())
-    except FileNotFoundError:
-        return False
-    return told.get("submission") == submission and "exit_code" in told
 
 
 def _is_settled(files: JobFolder, puller: Puller) -> bool:

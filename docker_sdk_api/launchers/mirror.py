@@ -22,6 +22,8 @@ WHOLE = ("last", "best", "before", "model")
 OWN = ("job.json", "task.json", "pulse.json", "stop", "retired", "artefact")
 """What is docker_sdk_api's own in a job's folder, and a node's word, which travels with the head."""
 OUTGOING, INCOMING, RECORD = ".outgoing", ".incoming", ".mirror.json"
+REFUSED = 78
+"""Exit status of a node that cannot use the store: EX_CONFIG of sysexits.h. What it prints is in Ray's log of the job."""
 LARGEST_MERGE, LARGEST_PART = 2**23, 2**26
 TRIES = 200
 

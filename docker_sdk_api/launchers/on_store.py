@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 HERE = Path(__file__).parent
-REFUSED = 78
-"""Exit status of a node that cannot use the store: EX_CONFIG of sysexits.h. What it prints is in Ray's log of the job."""
 sys.path.append(str(HERE))
+from mirror import EVENTS, OWN, REFUSED, Moved, Puller, Pusher  # type: ignore[import-not-found]  # noqa: E402
+from staged import Cache, TooLarge, held, size  # type: ignore[import-not-found]  # noqa: E402
+
 try:
     from bucket import Away, Bucket, Refused  # type: ignore[import-not-found]
-    from mirror import EVENTS, OWN, Moved, Puller, Pusher  # type: ignore[import-not-found]
-    from staged import Cache, TooLarge, size  # type: ignore[import-not-found]
 except ImportError as error:
     print(f"The node {os.uname().nodename} has no package {error.name}. Start run/cluster.sh there anew: it installs what is missing.")
     sys.exit(REFUSED)
@@ -79,7 +78,7 @@ class Errand:
         """The task's exit code, as a shell gives it. Raises Refused."""
         sweep(self.cache / "jobs")
         alive = open(self.cache / "jobs" / f".{self.submission}", "wb")  # noqa: SIM115 - locked until this process ends
-        lock(alive)
+        held(alive, fcntl.LOCK_EX)
         self.folder.mkdir(parents=True)
         try:
             wanted = self.keep_on(self.wanted)
@@ -99,8 +98,8 @@ class Errand:
         except Unwanted:
             return 0
         finally:
-            for held in self._held:
-                held.close()
+            for folder in self._held:
+                folder.close()
             shutil.rmtree(self.own, ignore_errors=True)
             Path(alive.name).unlink(missing_ok=True)
 
@@ -255,18 +254,10 @@ def sweep(jobs: Path) -> None:
         mark = jobs / f".{place.name}"
         if place.name.startswith("."):
             continue
-        with open(mark, "ab") as held:
-            if lock(held):
+        with open(mark, "ab") as alive:
+            if held(alive, fcntl.LOCK_EX):
                 shutil.rmtree(place, ignore_errors=True)
                 mark.unlink(missing_ok=True)
-
-
-def lock(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def write(file: Path, content: str) -> None:

@@ -214,24 +214,34 @@ class RayLauncher:
 
     def _wanted(self, job_id: str) -> dict[str, Any] | None:
         """What task.json says: None where there is none, or one of another launcher."""
-        try:
-            wanted: dict[str, Any] = json.loads(JobFolder(self.checkpoints / job_id).task_file.read_bytes())
-        except FileNotFoundError:
-            return None
+        wanted = order_of(JobFolder(self.checkpoints / job_id))
         return wanted if "submission" in wanted else None
 
     def _told(self, job_id: str, wanted: dict[str, Any]) -> dict[str, Any]:
-        """What its node told of this submission, empty where it told nothing."""
-        try:
-            told: dict[str, Any] = json.loads(JobFolder(self.checkpoints / job_id).pulse_file.read_bytes())
-        except FileNotFoundError:
-            return {}
-        return told if told["submission"] == wanted["submission"] else {}
+        return told_of(JobFolder(self.checkpoints / job_id), wanted["submission"])
 
     def _usage(self, job_id: str) -> dict[str, Any] | None:
         wanted = self._wanted(job_id)
         told = {} if wanted is None else self._told(job_id, wanted)
         return told if "cpu_seconds" in told else None
+
+
+def order_of(files: JobFolder) -> dict[str, Any]:
+    """What task.json says, empty where there is none."""
+    try:
+        order: dict[str, Any] = json.loads(files.task_file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return order
+
+
+def told_of(files: JobFolder, submission: str) -> dict[str, Any]:
+    """What its node told of a submission, empty where it told nothing."""
+    try:
+        told: dict[str, Any] = json.loads(files.pulse_file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return told if told["submission"] == submission else {}
 
 
 def order(task: Task, submission: str, python: Path, sources: Path, cpus: float) -> dict[str, Any]:

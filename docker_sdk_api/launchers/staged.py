@@ -84,12 +84,12 @@ class Cache:
         lock = open(self.folder / "locks" / key, "ab")  # noqa: SIM115 - held for as long as the folder is used
         try:
             while True:
-                if not _held(lock, fcntl.LOCK_SH):
+                if not held(lock, fcntl.LOCK_SH):
                     self._wait(wait, "another job of this node fetches it")
                 elif (self.folder / "folders" / key).is_dir():
                     os.utime(lock.name)
                     return self.folder / "folders" / key, lock
-                elif _held(lock, fcntl.LOCK_EX):  # from here on it is this one that fetches it
+                elif held(lock, fcntl.LOCK_EX):  # from here on it is this one that fetches it
                     self._fetch(bucket, key, tell, wait)
                 fcntl.flock(lock, fcntl.LOCK_UN)
                 time.sleep(random.uniform(0, 0.05))  # two that asked at once do not ask at once again
@@ -145,7 +145,7 @@ class Cache:
     def _let_go(self, key: str) -> bool:
         """Remove a folder that nobody uses or fetches; whether it went."""
         with open(self.folder / "locks" / key, "ab") as lock:
-            if not _held(lock, fcntl.LOCK_EX):
+            if not held(lock, fcntl.LOCK_EX):
                 return False
             place = self.folder / "folders" / key
             if place.is_dir():
@@ -164,7 +164,8 @@ class Cache:
             yield
 
 
-def _held(lock: BinaryIO, kind: int) -> bool:
+def held(lock: BinaryIO, kind: int) -> bool:
+    """Whether a lock could be had at once."""
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:

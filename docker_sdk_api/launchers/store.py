@@ -26,16 +26,15 @@ from contracts.events import Event, Failed, Stage
 from contracts.job_folder import JobFolder, write_aside
 from docker_sdk_api.launchers import Pulse, Task, Usage, supervise
 from docker_sdk_api.launchers.bucket import Away, Bucket, Refused
-from docker_sdk_api.launchers.following import LOOK, Following, answers, order_of
-from docker_sdk_api.launchers.ray import FORCED, RayLauncher
+from docker_sdk_api.launchers.following import LOOK, Following, answers
+from docker_sdk_api.launchers.mirror import REFUSED
+from docker_sdk_api.launchers.ray import FORCED, RayLauncher, order_of
 from docker_sdk_api.launchers.ray_head import Node
 from docker_sdk_api.launchers.reads import key_of, refuse, what_is_read
 from docker_sdk_api.launchers.staged import size, stage
 
 BETWEEN = 5.0
 """Seconds between two events that say how far something long is."""
-REFUSED = 78
-"""Exit status of on_store.py where the store does not let a node in; it printed why."""
 AWAY = "running; nothing of it is seen while the object store cannot be read: what it writes comes later"
 OF_A_NODE = "/NODE_CACHE/own"
 """In an order: the folder that a node keeps for itself."""
