@@ -148,6 +148,7 @@ def main() -> None:
                 lost += sum(not finished(JobFolder(home / "checkpoints" / name)) for name in names)
                 if not turn % 2:
                     alone.append(bare(ray, home, names))
+                print(f"turn {turn + 1}: {ours[-1]:.1f} s, Ray alone {alone[-1]:.1f} s, {lost} lost so far", file=sys.stderr)
     turns = enumerate(zip(ours, alone, strict=True), 1)
     rows = [(number, f"{one:.1f}", f"{other:.1f}", f"{one / other:.3f}") for number, (one, other) in turns]
     figures = {"jobs": asked.jobs, "overhead_vs_bare_ray": round(sum(ours) / sum(alone), 3), "jobs_lost": lost}

@@ -25,7 +25,7 @@ class Problem(Exception):
     status = 500
 
     def __init__(self, cause: str, cure: str) -> None:
-        self.cause, self.cure = _sayable(cause), _sayable(cure)
+        self.cause, self.cure = sayable(cause), sayable(cure)
         super().__init__(f"{self.cause} {self.cure}")
 
     def as_dict(self) -> dict[str, str]:
@@ -33,7 +33,7 @@ class Problem(Exception):
         return {"error": type(self).__name__, "cause": self.cause, "cure": self.cure, "detail": str(self)}
 
 
-def _sayable(text: str) -> str:
+def sayable(text: str) -> str:
     """A sentence may quote what somebody sent: halves of signs, which no answer can hold, and more than anybody reads."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"

@@ -1,6 +1,6 @@
 """What happens in a training job, one JSON object a line of events.jsonl, and how a job's status follows from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal
@@ -139,6 +139,15 @@ def read_event(line: str) -> Event:
     return _EVENT.validate_json(line)
 
 
+def read_events(lines: Iterable[str]) -> Iterator[Event]:
+    """Whole lines of events.jsonl. One that is damaged becomes a warning: what was told after it counts all the same."""
+    for line in lines:
+        try:
+            yield read_event(line)
+        except ValueError:
+            yield Warned(message="A line of events.jsonl cannot be read: what it told is not shown here.")
+
+
 def fold(events: Iterable[Event]) -> JobStatus:
     """A job's status from everything that happened in it so far. No event: it is starting."""
     status = JobStatus()
@@ -184,7 +193,8 @@ def apply(status: JobStatus, event: Event) -> None:
                 status.previews.append(event.file)
             status.pictures = event.pictures
         case Warned():
-            status.warnings.append(event.message)
+            if event.message not in status.warnings:
+                status.warnings.append(event.message)
         case Finished() | Stopped() | Failed():
             status.state = status.stage = event.event
             status.ended, status.seconds_left = event.at, None

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Literal
 
 from contracts.durable import append_line, folder_aside, write_aside
-from contracts.events import Event, Failed, Finished, Progress, Stopped, read_event
+from contracts.events import Event, Failed, Finished, Progress, Stopped, read_events
 from contracts.job import Confusion, Job
 from contracts.model import RETIRED_FILE
 from contracts.plain import is_folder, is_plain, read_plain
@@ -74,6 +74,7 @@ class JobFolder:
     ballast = _At(".ballast")
     model = _At("model")
     retired_file = _At(RETIRED_FILE)
+    brought_back = _At(".brought-back")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -98,10 +99,10 @@ class JobFolder:
     def events(self) -> list[Event]:
         """Every event so far, oldest first. A line that is still being written is left for the next time."""
         try:
-            lines = read_plain(self.events_file).decode().split("\n")
+            lines = read_plain(self.events_file, most=2**30).decode().split("\n")  # of weeks of progress
         except FileNotFoundError:
             return []
-        return [read_event(line) for line in lines[:-1] if line]
+        return list(read_events(line for line in lines[:-1] if line))
 
     def add_event(self, event: Event) -> None:
         """Append an event; from outside the training only while none runs. Once it returns, all but progress is on the disk.

@@ -325,10 +325,10 @@ CATALOGUE = (
         "deeplab/resnet101", 58.75, 124.11, 2.31, "What old clients ask for where they name no network: thousands of pictures and a GPU."
     ),
     _gluon("deeplab/resnet101v1b", 58.63, 120.57, 2.26, "Deeper DeepLabV3 with one large first layer. Pre-trained: the backbone alone."),
-    _gluon("deeplabplus/xception", 54.75, 121.12, 0, "DeepLabV3 with finer edges, on a heavy backbone: a GPU and patience."),
-    _gluon("icnet/resnet50", 47.48, 8.12, 0, "Reads a picture at three sizes, the large one in few layers: for quick answers."),
-    _gluon("danet/resnet50", 47.56, 104.65, 0, "Attention over the whole picture; much memory where crops are large."),
-    _gluon("danet/resnet101", 66.55, 143.44, 0, "Attention on the deeper backbone: a GPU with much memory."),
+    _gluon("deeplabplus/xception", 54.75, 121.12, 6.3, "DeepLabV3 with finer edges, on a heavy backbone: a GPU and patience."),
+    _gluon("icnet/resnet50", 47.48, 8.12, 0.5, "Reads a picture at three sizes, the large one in few layers: for quick answers."),
+    _gluon("danet/resnet50", 47.56, 104.65, 2.31, "Attention over the whole picture; much memory where crops are large."),
+    _gluon("danet/resnet101", 66.55, 143.44, 2.96, "Attention on the deeper backbone: a GPU with much memory."),
     Network(
         engine="majority",
         network="majority",

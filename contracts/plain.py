@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+MOST = 64 * 2**20
+"""Bytes of a file that is read whole: a training can make one of any size at no cost, and memory is all services'."""
 NONE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 """What the system says of no file, of a link that is not to be followed, of one where a folder should be, and of a socket."""
 
@@ -48,10 +50,13 @@ def _open(folder: Path, between: list[str], name: str) -> int:
         os.close(place)
 
 
-def read_plain(path: Path, inside: Path | None = None) -> bytes:
-    """All of a file. Raises FileNotFoundError, as `open_plain` does."""
+def read_plain(path: Path, inside: Path | None = None, most: int = MOST) -> bytes:
+    """All of a file. Raises FileNotFoundError, as `open_plain` does, also where it has more than so many bytes."""
     with open_plain(path, inside) as file:
-        return file.read()
+        small = os.fstat(file.fileno()).st_size <= most
+        if not small or len(content := file.read(most + 1)) > most:
+            raise FileNotFoundError(errno.EFBIG, f"more than {most} bytes are there", str(path))
+        return content
 
 
 def is_plain(path: Path) -> bool:

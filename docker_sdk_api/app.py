@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.models = Models(app.state.jobs)
     app.state.speeds = Speeds(app.state.jobs)
     app.state.dispatch = Dispatch(app.state.jobs, app.state.speeds, app.state.datasets.known)
-    app.state.retention = Retention(app.state.jobs)
+    app.state.retention = Retention(app.state.jobs, app.state.models.deleted)
     data = (artefacts, augmented, datasets, deleted, imports, models, retention, uploads, weights)
     work = (forecast, jobs, machine, original, queue, recommend, tokens)
     for module in (*data, *work):

@@ -11,7 +11,7 @@ from contracts.job import JobStatus
 from contracts.job_folder import JobFolder
 from docker_sdk_api.jobs import GRACE, Jobs
 from docker_sdk_api.rounds import Rounds
-from docker_sdk_api.standing import OUT_OF_MEMORY, last_event
+from docker_sdk_api.standing import OUT_OF_MEMORY, last_event, written
 
 BETWEEN = 5.0
 """Seconds between two looks."""
@@ -60,6 +60,8 @@ class Ends:
         elif status.ended_already:
             if self._is_sure(folder):
                 lost = self.jobs.launcher.poll(name).lost
+                if lost:  # while nobody could take it, its end is not told either, and it is looked at again
+                    self.jobs.launcher.require(self.jobs.standing.job(folder).engine)
                 self._go_on(name, self.jobs.settle(name), lost)
         elif self._is_silent(name, folder):
             self._end_hung(name)
@@ -69,22 +71,28 @@ class Ends:
         pulse = self.jobs.launcher.poll(folder.name)
         if (pulse.exit_code is not None or pulse.lost) and last_event(folder.events_file) != "resumed":
             return True
-        latest = max(folder.job_file.stat().st_mtime, _written(folder)[0] / 1e9)
+        latest = max(folder.job_file.stat().st_mtime, written(folder)[0] / 1e9)
         return time.time() - latest > UNSURE
 
     def _is_silent(self, name: str, folder: JobFolder) -> bool:
-        """Whether a job has written neither an event nor a line for too long, on a clock that stops while the machine sleeps."""
-        written = _written(folder)
-        if name not in self._heard or self._heard[name][0] != written or self.jobs.standing.job(folder).waiting:
-            self._heard[name] = (written, time.monotonic())
-        return bool(self.silence) and time.monotonic() - self._heard[name][1] > self.silence
+        """Whether a job has written neither an event nor a line for too long, on a clock that stops while the machine sleeps.
+
+        One that only waits for room, and one of which nothing can be seen, is not silent. Raises Unavailable.
+        """
+        heard = written(folder)
+        if name not in self._heard or self._heard[name][0] != heard or self.jobs.standing.job(folder).waiting:
+            self._heard[name] = (heard, time.monotonic())
+        if not self.silence or time.monotonic() - self._heard[name][1] <= self.silence:
+            return False
+        del self._heard[name]  # where it turns out to be alive, its time begins anew
+        pulse = self.jobs.launcher.poll(name)
+        return not pulse.waits and not pulse.note
 
     def _end_hung(self, name: str) -> None:
         self.jobs.launcher.stop(name, GRACE)
         cause = f"The training hung: nothing was heard of it for {self.silence / 60:g} minutes, so it was ended."
         cure = "Resume it: it goes on after its last whole epoch. Where its steps take as long as that, raise SILENT_MINUTES."
         self._go_on(name, self.jobs.settle(name, Failed(cause=cause, cure=cure)))
-        self._heard.pop(name, None)
 
     def _go_on(self, name: str, status: JobStatus, lost: bool = False) -> None:
         """Resume a job as often as the settings say that it should be without being asked. `lost`: with its node, not by itself."""
@@ -97,9 +105,3 @@ class Ends:
             self.jobs.resume(name, by_itself=True)
         except Problem as problem:  # it is written down as the job's end
             print(f"{name} could not be resumed: {problem}", file=sys.stderr)
-
-
-def _written(folder: JobFolder) -> tuple[int, int]:
-    """When the job's events and its log were last written to, in nanoseconds; 0: not yet."""
-    files = (folder.events_file, folder.log_file)
-    return files[0].stat().st_mtime_ns if files[0].exists() else 0, files[1].stat().st_mtime_ns if files[1].exists() else 0

@@ -15,7 +15,7 @@ from contracts.answers import Gpu
 
 
 class Gpus(NamedTuple):
-    """The GPUs that jobs can be given. Where there is none, `note` says why, and what would change that."""
+    """The GPUs that jobs can be given. `note`: why there is none, and what would change that, or which of them fails."""
 
     found: list[Gpu]
     note: str = ""
@@ -52,12 +52,13 @@ def read_gpus() -> Gpus:
         return Gpus([], f"No NVIDIA driver answers ({error}): jobs run on the CPU.")
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
-        found = [_describe(index, driver) for index in range(pynvml.nvmlDeviceGetCount())]
+        rows = [_described(index, driver) for index in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError as error:
         return Gpus([], f"The NVIDIA driver fails ({error}): see nvidia-smi. Jobs run on the CPU.")
     finally:
         pynvml.nvmlShutdown()
-    return Gpus(found, "" if found else "The NVIDIA driver finds no GPU: jobs run on the CPU.")
+    troubles = " ".join(row for row in rows if isinstance(row, str))
+    return Gpus([row for row in rows if isinstance(row, Gpu)], troubles if rows else "The NVIDIA driver finds no GPU: jobs run on the CPU.")
 
 
 def read_printed(text: str) -> Gpus:
@@ -90,17 +91,28 @@ def _numbers(capability: str) -> tuple[int, int]:
     return int(first), int(second or 0)
 
 
+def _described(index: int, driver: str) -> Gpu | str:
+    """A GPU, or why it cannot be used: the others can all the same."""
+    try:
+        return _describe(index, driver)
+    except pynvml.NVMLError as error:
+        return f"GPU {index} fails ({error}): see nvidia-smi."
+
+
 def _describe(index: int, driver: str) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    total = free = 0
+    with suppress(pynvml.NVMLError_NotSupported):  # those that share the processor's memory
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        total, free = int(memory.total), int(memory.free)
     load = None
     with suppress(pynvml.NVMLError):  # some GPUs, shared ones above all, do not tell it
         load = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
     return Gpu(
         id=index,
         name=str(pynvml.nvmlDeviceGetName(handle)),
-        memory_total=int(memory.total),
-        memory_free=int(memory.free),
+        memory_total=total,
+        memory_free=free,
         load=load,
         driver=driver,
         compute_capability="{}.{}".format(*pynvml.nvmlDeviceGetCudaComputeCapability(handle)),

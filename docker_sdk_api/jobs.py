@@ -30,12 +30,12 @@ from docker_sdk_api.limits import refuse_limits, refuse_nodes, refuse_processes
 from docker_sdk_api.line import Line
 from docker_sdk_api.machine import refuse_engine, refuse_gpus
 from docker_sdk_api.settings import Settings
-from docker_sdk_api.standing import Standing, end_of
+from docker_sdk_api.standing import Standing, end_of, written
 from docker_sdk_api.weights import check_weights
 
 GRACE = 10.0
 """Seconds that a task has to end by itself once it was told to stop."""
-MINUTES_TO_STOP = 2.0
+PATIENCE = 120.0
 """A job that was asked to stop and still runs after so long is ended by the launcher."""
 SECONDS_BETWEEN_LOOKS = 3.0
 """At a dataset's files, for whether they have changed since a job."""
@@ -145,9 +145,9 @@ class Jobs:
     def glance(self, name: str) -> JobView:
         """A view with as much as a list shows: of the epochs a few, without their classes, and the last sheet."""
         status = self.status(name)
-        every = -(-len(status.history) // GLANCE) or 1
-        scored = [scores for scores in status.history if scores.mean_iou is not None][::-every][::-1]
-        history = [scores.model_copy(update={"iou_per_class": {}}) for scores in scored]
+        scored = [scores for scores in status.history if scores.mean_iou is not None]
+        every = -(-len(scored) // GLANCE) or 1
+        history = [scores.model_copy(update={"iou_per_class": {}}) for scores in scored[::-every][::-1]]
         short = status.model_copy(update={"history": history, "previews": status.previews[-1:], "warnings": []})
         folder = self.folder(name)
         return JobView(job=self.standing.job(folder), status=short, model=folder.model_state())
@@ -270,6 +270,8 @@ class Jobs:
         One that waits is cancelled; where not `waiting`, Taken is raised.
         """
         folder = self.folder(name)
+        if name in self._launching:
+            raise Taken(f"The job “{name}” is being started.", "Try again in a moment.")
         if waiting:
             self.cancel(name)
         status = self.status(name)
@@ -285,6 +287,12 @@ class Jobs:
         self.launcher.remove(name)
         self.standing.forget(name)
         return self.deleted.take(folder.path)
+
+    def bring_back(self, id: str) -> JobView:
+        """A job that was deleted, as it was; what old jobs keep is reckoned from now on. Raises NotFound, Taken."""
+        name = self.deleted.bring_back(id)
+        self._folder(name).brought_back.touch()
+        return self.view(name)
 
     def folder(self, name: str) -> JobFolder:
         """The folder of a job. Raises NotFound."""
@@ -346,17 +354,33 @@ class Jobs:
         return present not in ("", job.dataset_fingerprint)
 
     def _insist_later(self, name: str) -> None:
-        """A job that hangs does not read its stop file: the launcher ends it in the end, unless it is publishing its best."""
+        """A job that hangs does not read its stop file: the launcher ends it in the end, unless it is publishing its best.
+
+        One that is heard of is given more time: it scores many pictures.
+        """
+        folder = self._folder(name)
+        asked = _changed(folder.stop_file)
 
         def insist() -> None:
-            folder = self._folder(name)
             with suppress(Unavailable, NotFound):  # nobody answers who could end it, or it is gone
-                if folder.exists() and folder.asked_to_stop() and self.status(name).state in ("starting", "training"):
+                if not asked or _changed(folder.stop_file) != asked or self.status(name).state not in ("starting", "training"):
+                    return
+                if time.time() - max(written(folder)) / 1e9 < PATIENCE:
+                    self._insist_later(name)
+                else:
                     self.launcher.stop(name, GRACE)
 
-        timer = threading.Timer(MINUTES_TO_STOP * 60, insist)
+        timer = threading.Timer(PATIENCE, insist)
         timer.daemon = True
         timer.start()
+
+
+def _changed(file: Path) -> int:
+    """In nanoseconds; 0: there is no such file."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _words(job: Job) -> str:

@@ -72,6 +72,8 @@ def refuse_engine(engine: str, settings: Settings, launcher: Launcher, purpose: 
 def refuse_gpus(engine: str, asked: list[int], settings: Settings, launcher: Launcher) -> None:
     """Raises Invalid where a GPU that is asked for is not there, or where the engine's build does not know it."""
     known = {gpu.id: gpu for gpu in list_gpus(settings, launcher)} if asked else {}
+    if len(set(asked)) < len(asked):
+        raise Invalid(f"A GPU is named twice: {', '.join(map(str, asked))}.", "Name each once.")
     if missing := sorted(set(asked) - set(known)):
         have = ", ".join(map(str, sorted(known))) or "none"
         note = launcher.gpus().note

@@ -7,7 +7,7 @@ its log stay.
 
 import shutil
 import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,7 @@ from contracts.errors import NotFound, Taken
 from contracts.job_folder import JobFolder
 from contracts.plain import is_folder
 from contracts.room import taken
+from docker_sdk_api.deleted import Deleted
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.rounds import Rounds
 
@@ -39,8 +40,9 @@ class Rules(BaseModel):
 class Retention:
     """Over all jobs of a folder."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, *deleted: Deleted) -> None:
         self.jobs, settings = jobs, jobs.settings
+        self.deleted = (jobs.deleted, *deleted)
         self.rules = Rules(failed_days=settings.keep_failed_days, checkpoints_days=settings.keep_checkpoints_days)
         self._rounds = Rounds("retention")
 
@@ -59,12 +61,15 @@ class Retention:
         return found
 
     def looking(self) -> AbstractContextManager[None]:
-        """Apply the rules that are set, now and every hour, in a thread, until the block ends. Without any, do nothing."""
-        set_at_all = self.rules.failed_days or self.rules.checkpoints_days
-        return self._rounds.going(self._go_round) if set_at_all else nullcontext()
+        """Let go of what was deleted long enough ago, and apply the rules that are set: now and every hour, in a thread, until the
+        block ends."""
+        return self._rounds.going(self._go_round)
 
     def _go_round(self) -> float:
-        self._rounds.attempt(self._apply_and_say, None, "What was kept long enough could not be removed")
+        for aside in self.deleted:
+            self._rounds.attempt(aside.all, [], f"What lies in {aside.folder} could not be looked at")
+        if self.rules.failed_days or self.rules.checkpoints_days:
+            self._rounds.attempt(self._apply_and_say, None, "What was kept long enough could not be removed")
         return BETWEEN
 
     def _apply_and_say(self) -> None:
@@ -81,12 +86,13 @@ class Retention:
             return None
         if not status.ended_already or status.ended is None:
             return None
+        since = max(status.ended, _brought_back(folder))
         if status.state == "finished":
             parts = _checkpoints(folder)
-            if not parts or _younger(status.ended, rules.checkpoints_days):
+            if not parts or _younger(since, rules.checkpoints_days):
                 return None
             return KeptJob(job=name, what="checkpoint", ended=status.ended, bytes=sum(map(taken, parts)))
-        if folder.model.is_dir() or _younger(status.ended, rules.failed_days):
+        if folder.model.is_dir() or _younger(since, rules.failed_days):
             return None
         return KeptJob(job=name, what="job", ended=status.ended, bytes=taken(folder.path))
 
@@ -102,5 +108,11 @@ def _checkpoints(folder: JobFolder) -> list[Path]:
     return [part for part in (folder.last, folder.before) if is_folder(part)]
 
 
-def _younger(ended: datetime, days: float) -> bool:
-    return not days or datetime.now(timezone.utc) - ended < timedelta(days=days)
+def _brought_back(folder: JobFolder) -> datetime:
+    """When somebody undid that it was deleted: they want to have it."""
+    there = folder.brought_back.exists()
+    return datetime.fromtimestamp(folder.brought_back.stat().st_mtime if there else 0, timezone.utc)
+
+
+def _younger(since: datetime, days: float) -> bool:
+    return not days or datetime.now(timezone.utc) - since < timedelta(days=days)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contracts.events import Failed, Stopped, apply, boot_id, read_event
+from contracts.events import Failed, Stopped, apply, boot_id, read_events
 from contracts.job import ENDED, Job, JobStatus
 from contracts.job_folder import JobFolder
 from contracts.plain import open_plain, size_of
@@ -17,6 +17,8 @@ from docker_sdk_api.logs import LineReader
 ENDED_FROM_OUTSIDE = {signal.SIGTERM, signal.SIGINT}
 OUT_OF_MEMORY = "The training ran out of memory and was ended."
 MEMORY = "Start it anew with a smaller batch size, crop or short side, or give it more (JOB_MEMORY, if that is set)."
+LENGTHS = (2**12, 2**24)
+"""Bytes that most events fit into, and that any does."""
 RESUME = "Resume it: it goes on after its last whole epoch."
 
 
@@ -49,9 +51,8 @@ class Standing:
             if size_of(folder.events_file) < kept.reader.offset:  # rewritten by hand
                 kept.reader, kept.status = LineReader(folder.events_file), JobStatus()
             while lines := kept.reader.read():
-                for line, _ in lines:
-                    if line:
-                        apply(kept.status, read_event(line))
+                for event in read_events(line for line, _ in lines if line):
+                    apply(kept.status, event)
             lists = {name: list(getattr(kept.status, name)) for name in ("history", "previews", "warnings")}
             return kept.status.model_copy(update=lists)
 
@@ -127,15 +128,25 @@ def _signal(exit_code: int | None) -> signal.Signals | None:
     return signal.Signals(number) if number in set(signal.Signals) else None
 
 
+def written(folder: JobFolder) -> tuple[int, int]:
+    """When the job's events and its log were last written to, in nanoseconds; 0: not yet."""
+    files = (folder.events_file, folder.log_file)
+    return files[0].stat().st_mtime_ns if files[0].exists() else 0, files[1].stat().st_mtime_ns if files[1].exists() else 0
+
+
 def last_event(file: Path) -> str:
-    """The kind of the last whole event; empty where there is none, or where it is a long one: no end is."""
+    """The kind of the last whole event; empty where there is none, or where it is longer than any event is."""
+    lines: list[bytes] = []
     try:
         with open_plain(file) as opened:
             size = opened.seek(0, 2)
-            opened.seek(max(0, size - 4096))
-            lines = opened.read().split(b"\n")
+            for length in LENGTHS:
+                opened.seek(max(0, size - length))
+                lines = opened.read(length).split(b"\n")
+                if len(lines) > 2 or length >= size:
+                    break
     except FileNotFoundError:
         return ""
     if len(lines) < 2 or not lines[-2].startswith(b"{"):
         return ""
-    return read_event(lines[-2].decode()).event
+    return next(read_events([lines[-2].decode(errors="replace")])).event

@@ -31,7 +31,7 @@ int nvmlInitWithFlags(unsigned flags) { return FAILS; }
 int nvmlShutdown(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *text, unsigned n) { strncpy(text, "580.95.05", n); return 0; }
 int nvmlDeviceGetCount_v2(unsigned *n) { *n = 2; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = (void *)(index + 1UL); return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = (void *)(index + 1UL); return index == LOST ? 15 : 0; }
 int nvmlDeviceGetName(void *handle, char *text, unsigned n) {
     strncpy(text, handle == (void *)1 ? "NVIDIA A100-SXM4-40GB" : "NVIDIA H200", n); return 0; }
 int nvmlDeviceGetMemoryInfo(void *handle, memory *m) { m->total = 40000000000ULL; m->free = 30000000000ULL; return 0; }
@@ -41,13 +41,14 @@ int nvmlDeviceGetCudaComputeCapability(void *handle, int *major, int *minor) {
 """
 
 
-def printed_with_driver(folder: Path, fails: int = 0) -> Gpus:
+def printed_with_driver(folder: Path, fails: int = 0, lost: int = -1) -> Gpus:
     """What the module prints on a machine whose driver library is that one: read by the same pynvml as a real one's."""
     if shutil.which("gcc") is None:
         pytest.skip("a driver library cannot be made here: there is no gcc")
     (folder / "driver.c").write_text(TWO_GPUS)
     library = str(folder / "libnvidia-ml.so.1")
-    subprocess.run(["gcc", "-shared", "-fPIC", f"-DFAILS={fails}", "-o", library, folder / "driver.c"], check=True, timeout=60)
+    facts = (f"-DFAILS={fails}", f"-DLOST={lost}")
+    subprocess.run(["gcc", "-shared", "-fPIC", *facts, "-o", library, folder / "driver.c"], check=True, timeout=60)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
     command = [sys.executable, "-m", "docker_sdk_api.gpus"]
     told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
@@ -65,6 +66,12 @@ def test_a_driver_that_does_not_answer_is_a_note_and_no_failure(tmp_path: Path) 
     told = printed_with_driver(tmp_path, fails=18)
     assert told.found == []
     assert "No NVIDIA driver answers (RM has detected an NVML/RM version mismatch.): jobs run on the CPU." in told.note
+
+
+def test_a_gpu_that_fails_is_named_and_takes_no_other_with_it(tmp_path: Path) -> None:
+    told = printed_with_driver(tmp_path, lost=0)
+    assert [gpu.name for gpu in told.found] == ["NVIDIA H200"]
+    assert told.note == "GPU 0 fails (GPU is lost): see nvidia-smi."
 
 
 @pytest.mark.parametrize(

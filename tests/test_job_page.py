@@ -306,7 +306,7 @@ def test_many_jobs_are_folded_once_and_not_at_each_look(api: TestClient, setting
         written_job(settings.checkpoints, f"j{number}", [epoch(number + 1) for number in range(20)] + [Finished()])
     api.get("/v1/jobs?brief=true").raise_for_status()
     read: list[str] = []
-    monkeypatch.setattr("docker_sdk_api.standing.read_event", lambda line: read.append(line))
+    monkeypatch.setattr("docker_sdk_api.standing.read_events", lambda lines: read.extend(lines) or iter(()))
     views = api.get("/v1/jobs?brief=true").json()
     assert len(views) == 30
     assert read == []

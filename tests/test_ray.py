@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, expect
@@ -29,7 +30,8 @@ from inference_api.settings import Settings as InferenceSettings
 from tests import clicks
 from tests.cluster import RAY_PYTHON, Cluster, cluster
 from tests.conftest import ROOT, client_of, draw_dataset, text_of, wait_for
-from tests.test_parallel import SMALL, assert_same_training, run, shared_job
+from tests.shelf import open_shelf
+from tests.test_parallel import SMALL, assert_same_training, losses, run, shared_job
 
 HEAD, FIRST, SECOND = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 WISH = {"dataset": "plates", "engine": "pytorch", "network": "unet", "backbone": "resnet18"}
@@ -130,6 +132,36 @@ def test_a_job_whose_node_dies_goes_on_elsewhere_and_ends_as_if_nothing_had_been
     ray.add(place)
 
 
+def test_a_job_over_two_nodes_goes_on_as_soon_as_there_are_two_again(api: TestClient, ray: Cluster, calm: JobFolder):
+    together = start(api, "pair", nodes=2, hyperparameters={**SMALL, "epochs": 6})
+    wait_for(lambda: (together.last / "progress.json").exists(), 120)
+    ray.kill(SECOND)
+    wait_for(lambda: status(api, "pair")["stage"].startswith("waiting for 2 nodes"), 90)
+    ray.add(SECOND)
+    finished(api, together)
+    told = [event for event in together.events() if isinstance(event, Failed | Resumed)]
+    assert [event.event for event in told] == ["failed", "resumed"]
+    assert told[0].cause.startswith("One of the nodes on which it ran was lost")  # type: ignore[union-attr]
+    assert losses(together) == pytest.approx(losses(calm), rel=1e-4)  # 24 steps: rounding has grown since the first
+
+
+def test_a_job_over_two_nodes_fails_with_the_cause_of_the_one_that_failed_first(api: TestClient):
+    together = start(api, "first", nodes=2, hyperparameters={**SMALL, "epochs": 500})
+    wait_for(lambda: (together.last / "progress.json").exists(), 120)
+    [victim] = (child for leader in leaders(together, "1") for child in leader.children() if "RANK" in child.environ())
+    victim.kill()
+    wait_for(lambda: status(api, "first")["state"] == "failed", 90)
+    assert status(api, "first")["cause"] == "Process 2 of those that learn together was ended by SIGKILL."
+    assert [event.event for event in together.events()].count("failed") == 1
+
+
+def leaders(folder: JobFolder, node: str) -> list[psutil.Process]:
+    """The trainings of a job that one of its nodes leads."""
+    mine = ["-m", "training_api", str(folder.path)]
+    found = [process for process in psutil.process_iter(["cmdline"]) if (process.info["cmdline"] or [])[1:] == mine]
+    return [process for process in found if process.environ()["MASKWRIGHT_NODE"] == node and "RANK" not in process.environ()]
+
+
 def test_a_job_goes_on_under_a_new_head_that_does_not_know_it(api: TestClient, ray: Cluster, calm: JobFolder):
     disturbed = start(api, "headless", hyperparameters={**SMALL, "epochs": 6})
     wait_for(lambda: (disturbed.last / "progress.json").exists(), 120)
@@ -173,6 +205,14 @@ def test_several_nodes_are_refused_where_there_is_no_cluster(tmp_path: Path):
 def test_a_head_that_does_not_answer_is_named_with_its_cure():
     with pytest.raises(Unavailable, match=r"Ray does not answer at http://127\.0\.0\.1:1 .*RAY_ADDRESS"):
         Head("http://127.0.0.1:1/").nodes()
+
+
+@pytest.mark.parametrize("said", [b"{}", b"<p>Welcome</p>", None])
+def test_what_answers_and_is_no_head_is_named_with_its_cure(said: bytes | None):
+    with open_shelf() as other:
+        other.files |= {"/api/v0/nodes?detail=true&limit=10000": said} if said else {}
+        with pytest.raises(Unavailable, match=r"is not a head of Ray\. RAY_ADDRESS has to name its dashboard"):
+            Head(other.address).nodes()
 
 
 def test_a_task_that_was_taken_for_lost_ends_as_soon_as_another_submission_has_its_folder(tmp_path: Path):

@@ -85,6 +85,24 @@ def test_a_job_that_went_can_be_brought_back(gui: TestClient, api: TestClient, j
     assert jobs["broken"].exists()
 
 
+def test_a_job_that_was_brought_back_stays(api: TestClient, jobs: dict[str, JobFolder]):
+    events = jobs["broken"].events_file
+    *others, last = events.read_text().splitlines()
+    events.write_text("\n".join([*others, json.dumps({**json.loads(last), "at": "2024-01-01T00:00:00Z"}), ""]))
+    assert [row["job"] for row in api.post("/v1/retention", json={"failed_days": 7}).json()["rows"]] == ["broken"]
+    (row,) = api.get("/v1/deleted").json()
+    assert api.post(f"/v1/deleted/{row['id']}/undo").status_code == 200
+    assert api.post("/v1/retention", json={"failed_days": 7}).json()["rows"] == []
+    assert jobs["broken"].exists()
+
+
+def test_what_was_deleted_long_ago_goes_when_the_service_starts(settings: Settings):
+    old = settings.checkpoints / ".deleted" / "1000.forgotten"
+    old.mkdir(parents=True)
+    with TestClient(create_app(settings)):
+        wait_for(lambda: not old.exists(), 30)
+
+
 def test_a_number_of_days_that_is_none_is_answered_with_a_sentence(gui: TestClient):
     answer = gui.get("/machine/disk", params={"failed_days": "soon"})
     assert answer.status_code == 400
@@ -109,11 +127,23 @@ def test_the_command_line_shows_before_it_does(jobs: dict[str, JobFolder], setti
         assert jobs["broken"].exists() == there
 
 
+ADDRESSES = {
+    "postgresql://ada:se/sa@me@db.lab:5432/queue": "postgresql://***@db.lab:5432/queue",
+    "https://opensaysme@git.example/x": "https://***@git.example/x",
+    "http://a.example/?access_token=opensaysme&n=1": "http://a.example/?access_token=***&n=1",
+    "https://b.example/k?X-Amz-Signature=sesame&X-Amz-Credential=hunter2": "https://b.example/k?X-Amz-Signature=***&X-Amz-Credential=***",
+    "http://127.0.0.1:4222/v1/jobs of me@lab.example": "http://127.0.0.1:4222/v1/jobs of me@lab.example",
+}
+
+
 def test_a_zip_for_a_report_holds_what_explains_a_fault_and_no_secret(
-    gui: TestClient, jobs: dict[str, JobFolder], monkeypatch: pytest.MonkeyPatch
+    gui: TestClient, sdk_app: FastAPI, jobs: dict[str, JobFolder], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("HTTP_PROXY", "http://ann:hunter2@proxy.example:3128")
+    shown = sdk_app.state.jobs
+    shown.settings = shown.settings.model_copy(update={"database_url": "postgresql://eve:open/says'am@e sesame\"@db.lab/queue"})
     with jobs["broken"].log_file.open("a") as log:
+        log.writelines(f"{address}\n" for address in ADDRESSES)
         log.write("fetching http://bob:sesame@weights.example/a.pth?token=opensaysme&size=3\n")
     answer = gui.get("/machine/diagnostics")
     assert answer.headers["content-type"] == "application/zip"
@@ -125,6 +155,8 @@ def test_a_zip_for_a_report_holds_what_explains_a_fault_and_no_secret(
     assert "fastapi" in texts["python.txt"].casefold()
     assert "http://***@proxy.example:3128" in texts["settings.json"]
     assert "http://***@weights.example/a.pth?token=***&size=3" in texts["jobs/broken/train.log"]
+    assert set(ADDRESSES.values()) <= set(texts["jobs/broken/train.log"].splitlines())
+    assert '"DATABASE_URL": "postgresql://***@db.lab/queue"' in texts["settings.json"]
     for name, text in texts.items():
-        for secret in ("hunter2", "sesame", "opensaysme"):
+        for secret in ("hunter2", "sesame", "opensaysme", "se/sa@me", "says'am"):
             assert secret not in text, name

@@ -7,6 +7,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import docker
@@ -16,11 +17,14 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from contracts.durable import damage
+from contracts.events import Failed, Stage
 from contracts.job_folder import JobFolder
 from contracts.model import read_model
 from docker_sdk_api.app import create_app
 from docker_sdk_api.ends import Ends
 from docker_sdk_api.jobs import Jobs
+from docker_sdk_api.launchers import Pulse
+from docker_sdk_api.launchers.process import ProcessLauncher
 from docker_sdk_api.settings import Settings
 from tests.conftest import wait_for
 from tests.engine import engine
@@ -147,6 +151,66 @@ def test_a_training_that_hangs_is_ended_and_said_to(api: TestClient, dataset: Pa
     assert not api.app.state.jobs.launcher.running()  # type: ignore[attr-defined]
     assert api.post("/v1/jobs/m/resume").status_code == 200
     learning(folder, epochs_told(folder))
+
+
+@dataclass
+class OfAFullCluster(ProcessLauncher):
+    """A job of it waits for room, and its folder says nothing meanwhile."""
+
+    checkpoints: Path
+    pythons: dict[str, Path] = field(default_factory=dict)
+
+    def poll(self, _: str) -> Pulse:
+        return Pulse(alive=True, waits=True, note="waiting until one of 3 nodes has 1 GPU free")
+
+
+def test_a_job_that_waits_for_room_does_not_hang(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    learning(folder)
+    os.kill(pid(folder), signal.SIGSTOP)
+    ends = looking(api, silent_minutes=0.2 / 60)
+    ends.jobs.launcher = OfAFullCluster(folder.path.parent)
+    for _ in range(3):
+        ends.look()
+        time.sleep(0.3)
+    assert "failed" not in [event.event for event in folder.events()]
+    os.kill(pid(folder), signal.SIGKILL)
+
+
+def test_a_failure_with_a_very_long_cause_is_an_end_like_any_other(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    learning(folder)
+    api.post("/v1/jobs/m/stop", json={"keep_best": False})
+    wait_for(lambda: status(api)["state"] == "stopped")
+    folder.add_event(Failed(cause="a word " * 5000, cure="Less of it."))
+    looking(api, resume_by_itself=2).look()
+    assert status(api)["state"] == "failed"
+
+
+def test_a_line_that_cannot_be_read_hides_nothing_that_was_told_after_it(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    learning(folder)
+    with folder.events_file.open("a") as events:
+        events.write('{"event":"progress","epoch":1,"step":1,"steps":2,"loss":null,"pictures_per_second":1,"seconds_left":1}\n')
+    api.post("/v1/jobs/m/stop", json={"keep_best": False})
+    wait_for(lambda: status(api)["state"] == "stopped")
+    assert [row["job"]["name"] for row in api.get("/v1/jobs").json()] == ["m"]
+    assert status(api)["warnings"] == ["A line of events.jsonl cannot be read: what it told is not shown here."]
+    assert api.post("/v1/jobs/m/resume").status_code == 200
+    learning(folder, epochs_told(folder))
+
+
+def test_a_job_that_is_heard_of_is_given_time_to_stop(api: TestClient, dataset: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("docker_sdk_api.jobs.PATIENCE", 1.0)
+    folder = start(api, dataset)
+    learning(folder)
+    os.kill(pid(folder), signal.SIGSTOP)
+    api.post("/v1/jobs/m/stop", json={"keep_best": False})
+    for number in range(10):
+        folder.add_event(Stage(state="training", stage=f"scoring the validation pictures, {number} of 500"))
+        time.sleep(0.3)
+    assert api.app.state.jobs.launcher.running() == {"m"}  # type: ignore[attr-defined]
+    wait_for(lambda: status(api)["state"] == "stopped", 30)
 
 
 def test_a_training_that_says_something_does_not_hang(api: TestClient, dataset: Path):

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from contracts.errors import Problem
+from contracts.errors import Problem, sayable
 from contracts.events import Failed, now
-from contracts.job_folder import JobFolder
+from contracts.job_folder import JobFolder, write_aside
 from contracts.room import is_full
 from training_api.artefact import convert
 from training_api.figures import Events
@@ -22,13 +22,17 @@ from training_api.train import train
 NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 """How PyTorch says so where it raises a plain RuntimeError."""
 
+WORDS = "MASKWRIGHT_WORDS"
+"""The environment variable with the file into which one of several nodes writes why it fails (docker_sdk_api/launchers/over_nodes.py)."""
+
 NO_ROOM = Failed(cause="The disk is full.", cure="Make room where the checkpoints lie, then resume the job: what was saved is intact.")
 
 
 def main() -> int:
     folder = JobFolder(Path(sys.argv[1]))
     events = Events(folder)
-    say_what_kills(events.say)
+    say = _last_words(events)
+    say_what_kills(say)
     job = folder.job()
     if job.imported:
         return say_what_fails(lambda: convert(folder, events), events.say)
@@ -37,13 +41,19 @@ def main() -> int:
     from training_api.engines import pytorch_parallel as parallel
 
     if not parallel.launched():
-        return parallel.lead(folder, job.together)
+        return parallel.lead(folder, job.together, say)
     parallel.follow_leader()
     say_what_kills(parallel.leave_words)
     group = parallel.TorchGroup(gpus=bool(job.gpus))
     if not group.first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # one log is enough; what goes wrong is printed to stderr
     return _learn(folder, Events(folder, writes=group.first), group, parallel.leave_words)
+
+
+def _last_words(events: Events) -> Callable[[Failed], None]:
+    """Where to say why this fails. On one of several nodes it only seems so: over_nodes.py, which sees all of them, reads it there."""
+    file = os.environ.get(WORDS)
+    return events.say if file is None else lambda failed: write_aside(Path(file), failed.model_dump_json())
 
 
 def _learn(folder: JobFolder, events: Events, group: Group, say: Callable[[Failed], None]) -> int:
@@ -70,18 +80,18 @@ def say_what_kills(say: Callable[[Failed], None]) -> None:
     """An error that nobody foresaw is told as an event too, before Python prints its traceback into train.log."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        say(_last_words(kind, error))
+        say(_said_of(kind, error))
         sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
 
 
-def _last_words(kind: type[BaseException], error: BaseException) -> Failed:
+def _said_of(kind: type[BaseException], error: BaseException) -> Failed:
     if isinstance(error, MemoryError) or kind.__name__ == "OutOfMemoryError" or any(words in str(error) for words in NO_MEMORY):
         return Failed(cause="The training ran out of memory.", cure="Choose a smaller batch size, crop or short side, or set fit_memory.")
     if is_full(error, Path(sys.argv[1])):
         return NO_ROOM
-    return Failed(cause=f"The training broke with {kind.__name__}: {error}.", cure="The log's last lines show where.")
+    return Failed(cause=f"The training broke with {kind.__name__}: {sayable(str(error))}.", cure="The log's last lines show where.")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 import docker
 from docker.errors import APIError, ContainerError
+from requests.exceptions import ConnectionError, Timeout
 
 from docker_sdk_api.gpus import Gpus, read_gpus, read_printed
 from docker_sdk_api.launchers.host_paths import own_container
@@ -60,26 +61,35 @@ def ask_gpus(client: "docker.DockerClient") -> Gpus:
         return read_gpus()
     try:
         printed = printed_by(client, gpu_request(here.image.id))
+        return read_printed(printed.decode())
     except (APIError, ContainerError) as error:
         return Gpus([], _said(str(getattr(error, "explanation", None) or error)))
-    return read_printed(printed.decode())
+    except (TimeoutError, ValueError) as error:  # the latter: it printed something else
+        return Gpus([], f"NVIDIA's driver could not be asked ({error}): see nvidia-smi. Jobs run on the CPU.")
 
 
 def printed_by(client: "docker.DockerClient", request: dict[str, Any]) -> bytes:
     """What a container prints that ends by itself and is then removed, also where the engine refuses to start it.
 
-    Raises APIError, or ContainerError where its exit code is not 0.
+    Raises APIError, ContainerError where its exit code is not 0, or TimeoutError.
     """
     container = client.containers.create(**request)
     try:
         container.start()
-        code = container.wait(timeout=SECONDS_TO_LOOK)["StatusCode"]
+        code = _exit_code(container)
         if code:
             raise ContainerError(container, code, request["entrypoint"], request["image"], container.logs(stdout=False, stderr=True))
         printed: bytes = container.logs(stdout=True, stderr=False)
         return printed
     finally:
         container.remove(force=True)
+
+
+def _exit_code(container: Any) -> int:
+    try:
+        return int(container.wait(timeout=SECONDS_TO_LOOK)["StatusCode"])
+    except (Timeout, ConnectionError) as error:  # which of them it is depends on docker's version
+        raise TimeoutError(f"no answer within {SECONDS_TO_LOOK} s") from error
 
 
 def _said(refusal: str) -> str:

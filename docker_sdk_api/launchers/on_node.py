@@ -36,19 +36,20 @@ LIBC = ctypes.CDLL(None)
 
 def main() -> int:
     folder, submission = Path(sys.argv[1]), sys.argv[2]
-    rank = os.environ.get(NODE, "0")
     if NODE in os.environ or STORE in os.environ:
         LIBC.prctl(DIE_WITH_PARENT, signal.SIGKILL)  # Ray ends one part of several by ending its worker
     signal.pthread_sigmask(signal.SIG_BLOCK, {*TOLD, signal.SIGCHLD})  # they are waited for, so that none comes unseen
-    return Keeper(folder, submission, "" if rank == "0" else f"-{rank}").run()
+    return Keeper(folder, submission, os.environ.get(NODE, "")).run()
 
 
 class Keeper:
-    """Of one task. `suffix` sets the files of a job's further nodes apart from those of its first."""
+    """Of one task, or of the part of it that is a node's where several learn one job: what their ends come to says over_nodes.py."""
 
-    def __init__(self, folder: Path, submission: str, suffix: str = "") -> None:
+    def __init__(self, folder: Path, submission: str, node: str = "") -> None:
         self.folder, self.submission = folder, submission
+        suffix = "" if node in ("", "0") else f"-{node}"
         self.log, self.pulse = folder / f"train{suffix}.log", folder / f"pulse{suffix}.json"
+        self.last_word = folder / f"pulse-{node}.json" if node else self.pulse
         self.note: dict[str, Any] = {"submission": submission, "node": os.environ.get("MASKWRIGHT_ADDRESS", os.uname().nodename)}
         self.told = False
         self.force_at: float | None = None
@@ -137,7 +138,7 @@ class Keeper:
 
     def end(self, exit_code: int, **more: Any) -> int:
         if self.wanted() is not None:
-            self.tell({"exit_code": exit_code, **more})
+            supervise._write(self.last_word, {**self.note, "exit_code": exit_code, **more})
         return exit_code if exit_code >= 0 else 128 - exit_code
 
 

@@ -20,6 +20,7 @@ ONE_BY_ONE = 8
 """Questions in a second for single jobs, above which all are asked for at once: the head remembers ended ones too, for long."""
 SHARE = 0.05
 """Of the head's time, what such lists may take: they become slower with every job that it has run."""
+ADDRESS = "RAY_ADDRESS has to name its dashboard, such as http://10.0.0.1:8265."
 ENDED = {"STOPPED", "SUCCEEDED", "FAILED"}
 
 
@@ -82,9 +83,6 @@ class Head:
     def stop(self, submission: str) -> None:
         self._ask("POST", f"/api/jobs/{submission}/stop")
 
-    def delete(self, submission: str) -> None:
-        self._ask("DELETE", f"/api/jobs/{submission}")
-
     def logs(self, submission: str) -> str:
         """What the submission printed before its task began."""
         return (self._ask("GET", f"/api/jobs/{submission}/logs") or {}).get("logs", "")
@@ -94,7 +92,10 @@ class Head:
         at, found = self._nodes
         if now or time.monotonic() - at > SECONDS_BETWEEN_LOOKS or not at:
             answer = self._ask("GET", "/api/v0/nodes?detail=true&limit=10000")
-            found = [_node(row) for row in answer["data"]["result"]["result"]]
+            try:
+                found = [_node(row) for row in answer["data"]["result"]["result"]]
+            except (TypeError, KeyError) as error:
+                raise self._is_no_head() from error
             self._nodes = (time.monotonic(), found)
         return found
 
@@ -113,7 +114,7 @@ class Head:
         except requests.RequestException as error:
             problem = Unavailable(
                 f"Ray does not answer at {self.address} ({type(error).__name__}).",
-                "See that its head runs (run/cluster.sh head) and that RAY_ADDRESS names its dashboard, such as http://10.0.0.1:8265.",
+                f"See that its head runs (run/cluster.sh head). {ADDRESS}",
             )
             self._silent = (time.monotonic() + SILENCE, problem)
             raise problem from error
@@ -122,7 +123,13 @@ class Head:
         if not answer.ok:
             said = answer.text.strip().splitlines()[-1:] or [answer.reason]
             raise Unavailable(f"Ray refused: {said[0][:300].rstrip('.')}.", "Its dashboard and the logs of its head say more.")
-        return answer.json()
+        try:
+            return answer.json()
+        except requests.JSONDecodeError as error:
+            raise self._is_no_head() from error
+
+    def _is_no_head(self) -> Unavailable:
+        return Unavailable(f"What answers at {self.address} is not a head of Ray.", ADDRESS)
 
 
 def _node(row: dict[str, Any]) -> Node:

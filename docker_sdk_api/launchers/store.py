@@ -125,6 +125,7 @@ class StoreLauncher(RayLauncher):
 
     def _launch(self, task: Task) -> None:
         """Bring everything into the store, and let Ray find a node."""
+        launched = False
         try:
             self._orders[task.job_id] = self._stage(task)
             super().launch(task)
@@ -132,6 +133,7 @@ class StoreLauncher(RayLauncher):
                 order = {name: value for name, value in self._order(task.job_id).items() if name != "staging"}
                 write_aside(self._files(task.job_id).task_file, json.dumps(order, indent=1))
             self.following.follow(task.job_id)
+            launched = True
         except Cancelled:
             pass
         except Problem as problem:
@@ -140,6 +142,8 @@ class StoreLauncher(RayLauncher):
             cure = getattr(trouble, "cure", "See that the store answers and the disk has room, then resume it.")
             self._tell(task, Failed(cause=getattr(trouble, "cause", str(trouble)), cure=cure))
         finally:
+            if not launched:  # should Ray have taken it all the same, its node finds nothing to do
+                self.following.empty(task.job_id)
             with self._lock:
                 self._threads.pop(task.job_id, None)
                 if "staging" in self._order(task.job_id):

@@ -24,7 +24,7 @@ def list_deleted(request: Request) -> list[DeletedJob]:
 def undo(request: Request, id: str) -> JobView:
     """Bring a deleted job back as it was, with its model."""
     jobs = _jobs(request)
-    return jobs.view(jobs.deleted.bring_back(id))
+    return jobs.bring_back(id)
 
 
 @routes.delete("/{id}", status_code=204)

@@ -11,6 +11,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +28,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from contracts.events import Failed, fold
 from contracts.job_folder import JobFolder, write_aside
-from training_api.figures import Events
 from training_api.group import Group
 
 PATIENCE = timedelta(minutes=30)
@@ -47,7 +47,7 @@ def launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def lead(folder: JobFolder, processes: int) -> int:
+def lead(folder: JobFolder, processes: int, say: Callable[[Failed], None]) -> int:
     """Run the processes of a job on this machine to their end, and say the end where they could not. The exit code."""
     _share_machine(processes)
     before = len(folder.events())
@@ -61,7 +61,7 @@ def lead(folder: JobFolder, processes: int) -> int:
     if failed is None:
         return 0
     if not fold(folder.events()[before:]).ended_already:
-        Events(folder).say(failed)
+        say(failed)
     print(f"failed: {failed.cause} {failed.cure}", file=sys.stderr)
     return 1
 
