@@ -17,6 +17,8 @@ KEYS="ARCH GUI_PORT SDK_PORT INFERENCE_PORT GUI_ADDRESS SDK_ADDRESS INFERENCE_AD
 ADDRESS='^https?://[][A-Za-z0-9._~:/@%!*(),;=+-]+$' # nothing that compose or a shell would read as more than itself
 OWN_ADDRESSES="localhost,127.0.0.1,docker_sdk_api,gui,inference_api"
 
+TOKEN_SIGNS='^[A-Za-z0-9._~+/=-]*$'
+
 say() { printf '%s\n' "$*"; }
 die() { printf '%s\n' "$*" >&2; exit 2; }
 missing=0
@@ -122,6 +124,16 @@ if [ -n "$(kept HTTP_PROXY)$(kept HTTPS_PROXY)" ]; then
   NO_PROXY=$OWN_ADDRESSES${others:+,${others#"$OWN_ADDRESSES"}}
   NO_PROXY=${NO_PROXY//,,/,} && NO_PROXY=${NO_PROXY%,}
 fi
+
+# What compose would read out of .env as something else than it is: a token with a $ in it would be another token.
+token=$(kept TOKEN) && token=${token%[\"\']} && token=${token#[\"\']} # as somebody may have put it into .env
+[[ $token =~ $TOKEN_SIGNS ]] || die "TOKEN may hold letters, digits and . _ ~ + / = - alone: compose reads other signs as more than themselves. Take TOKEN=\$(openssl rand -hex 32)."
+for name in $KEYS; do
+  case ${!name:-} in
+    *[\$\"\'\`\\]* | *[[:space:]]\#* | \#* | [[:space:]]* | *[[:space:]] | *$'\n'*)
+      die "$name holds a sign that compose reads as more than itself: \$, a quotation mark, a backslash, a # after a blank, or a blank at its begin or end. Write it without." ;;
+  esac
+done
 
 compose=$(find_compose)
 check_engine

@@ -32,6 +32,11 @@ class Sample:
     mask: np.ndarray
     places: list[np.ndarray]
 
+    @property
+    def nbytes(self) -> int:
+        """In memory."""
+        return self.picture.nbytes + self.mask.nbytes + sum(some.nbytes for some in self.places)
+
 
 def read_sample(pair: Pair, short_side: int) -> Sample:
     """A picture and its mask at the working size."""
@@ -49,7 +54,7 @@ def _places(mask: np.ndarray) -> list[np.ndarray]:
     places = []
     for value in present:
         found = np.argwhere(mask == value)
-        places.append(found[:: max(1, len(found) // PLACES)])
+        places.append(found[:: max(1, len(found) // PLACES)].copy())  # a view would keep all of them in memory
     return places
 
 

@@ -29,6 +29,7 @@ AT_ONCE = 2
 """Jobs."""
 CALLERS = 8
 PAGES = ("/", "/jobs", "/models", "/datasets", "/machine")
+LOOKS = 10
 SETTLED = 5.0
 """Seconds of rest before handles are counted."""
 PATIENCE = httpx.Timeout(120, read=None)
@@ -86,7 +87,7 @@ async def call(client: httpx.AsyncClient, night: Night, forms: list[bytes], expe
 
 
 async def browse(client: httpx.AsyncClient, night: Night, place: int) -> None:
-    """A browser: follows the job that was submitted last to its end, looks at a page, and again."""
+    """A browser: follows the job that was submitted last to its end, and again. One of so many looks at a page between."""
     while not night.over:
         name = f"job-{night.submitted - 1}"
         if night.submitted:
@@ -96,7 +97,8 @@ async def browse(client: httpx.AsyncClient, night: Night, place: int) -> None:
                     ended = ended or line == "event: end"
             night.streams += 1
             night.cut += not ended
-        (await client.get(PAGES[(place + night.streams) % len(PAGES)])).raise_for_status()
+        if place % LOOKS == 0:
+            (await client.get(PAGES[(place + night.streams) % len(PAGES)])).raise_for_status()
         await asyncio.sleep(1)
 
 

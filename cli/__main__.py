@@ -1,4 +1,4 @@
-"""`maskwright up | import | import-model | check | train | waggle | resume | predict | models | token | self-test`: for scripts."""
+"""`maskwright up | import | export | import-model | check | train | waggle | resume | predict | models | token | self-test`."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from annotations.doctor.check import check_dataset
+from annotations.exporting import Outlines, export_coco, export_index_masks
 from cli.follow import figures_of, follow
 from cli.importing import import_source, read_choices, sentences
 from cli.predict import predict_all
@@ -56,6 +57,22 @@ def import_(
     print("\n".join(sentences(found, to)))
 
 
+@app.command()
+def export(
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder, or a dataset's name.")],
+    to: Annotated[Path, typer.Option(help="The folder that is made.")],
+    format: Annotated[Literal["index_masks", "coco"], typer.Option(help="What is written.")] = "index_masks",
+    outlines: Annotated[Outlines, typer.Option(help="How COCO tells where a class is.")] = "polygons",
+) -> None:
+    """Write a dataset for another tool: index masks or COCO, all of it or nothing. What is imported again is the same."""
+    folder = _dataset_folder(dataset)
+    if format == "coco":
+        export_coco(folder, to, outlines)
+    else:
+        export_index_masks(folder, to)
+    print(f"{folder.name} is in {to}")
+
+
 @app.command("import-model")
 def import_model_(
     source: Annotated[Path, typer.Argument(help="A model's zip or folder, of Maskwright or of the GluonCV training GUI.")],
@@ -99,7 +116,7 @@ def train(
     name: Annotated[str, typer.Option(help="The job's name. Proposed from the dataset's where not given.")] = "",
     settings: Annotated[list[str] | None, typer.Option("--set", help="A setting, such as --set learning_rate=0.001. Repeatable.")] = None,
     validation_share: Annotated[float, typer.Option(help="Share of the pictures kept aside to score the model.")] = 0.2,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     weights: Annotated[WeightsType, typer.Option(help="What the network starts from: see docs/weights.md.")] = "from_scratch",
     weights_from: Annotated[str, typer.Option(help="Which classifier, or which earlier model, the weights are taken from.")] = "",
     gpu: Annotated[list[int] | None, typer.Option(help="A GPU's id. Repeatable. None: the CPU.")] = None,
@@ -158,7 +175,7 @@ def waggle(
     folder: Annotated[Path, typer.Argument(help="A folder of the Waggle FCN plugin: images/, labels/, class_names.list, config.list.")],
     image_type: Annotated[ImageType, typer.Option("--image_type", "--image-type", help="What the labels hold.")],
     config: Annotated[str, typer.Option(help="The folder's settings.")] = CONFIG_FILE,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     gpu: Annotated[list[int] | None, typer.Option(help="A GPU's id. None: the CPU.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:

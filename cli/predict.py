@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from annotations.archives import Limits, is_archive, unpack
 from annotations.colours import overlay as draw_overlay
 from annotations.dataset import is_picture_name, read_picture
-from contracts.errors import Invalid, Problem
+from contracts.errors import Invalid, Problem, TooLarge
 from contracts.model import MODEL_FILE, Model
 from inference_api.png import write_png
 from inference_api.settings import Settings
@@ -52,6 +52,7 @@ def predict_all(
 
     What cannot be read keeps back none of the others. Raises Problem where nothing can be done at all.
     """
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, Settings().largest_picture)  # Pillow's own guard is one for the process
     with _gathered(sources) as pictures, _eyes(model, url) as eyes, _bar(console) as bar:
         one = len(pictures) == 1 and sources[0].is_file() and not is_archive(sources[0])
         task = bar.add_task(eyes.model.name, total=len(pictures))
@@ -75,6 +76,8 @@ def _look(eyes: Eyes, path: Path, out: Path | None, overlay: Path | None) -> dic
         pixels = read_picture(path)
     except (OSError, ValueError, SyntaxError) as error:
         raise Invalid(f"{path} cannot be read as a picture ({error}).", "Give a JPEG, PNG, WebP, BMP or TIFF file.") from error
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"{path} has more pixels than are read.", "Raise LARGEST_PICTURE, or give a smaller picture.") from error
     mask = eyes.mask_of(path, pixels)
     for place in (out, overlay):
         if place is not None:

@@ -1,11 +1,13 @@
 """Start the three services as processes of this machine, and stop them together."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,6 +21,8 @@ from docker_sdk_api.settings import Settings
 PATIENCE = 60.0
 TLS = ("TLS", "TLS_CERT", "TLS_KEY")
 """Settings that are the pages' alone here: what they ask the two APIs does not leave this machine."""
+MEGABYTES, FILES = 10, 3
+"""Of each service so many files of so many MB are kept, where LOG_MEGABYTES and LOG_FILES say nothing else."""
 LOGS = Path(__file__).resolve().parent.parent / ".logs"
 
 
@@ -86,8 +90,27 @@ def _require_free(service: Service) -> None:
             raise Taken(f"Port {service.port}, which {service.package} needs, is taken.", cure) from error
 
 
+def keep_short(log: Path) -> None:
+    """Once a log is too long, copy it aside as FILE.1, what is there as FILE.2 and so on, and go on in the same file.
+
+    It is emptied where it is, because its service holds it open, to append: also what no logger writes, such as a crash's last words.
+    """
+    most = int(os.environ.get("LOG_MEGABYTES") or MEGABYTES) * 2**20
+    if not log.exists() or log.stat().st_size <= most:
+        return
+    kept = [log.with_name(f"{log.name}.{number}") for number in range(1, int(os.environ.get("LOG_FILES") or FILES))]
+    for older, newer in zip(kept[:0:-1], kept[-2::-1], strict=True):
+        if newer.exists():
+            newer.replace(older)
+    with suppress(OSError):  # on a full disk the copy goes without, and the log is emptied all the more
+        if kept:
+            shutil.copyfile(log, kept[0])
+    os.truncate(log, 0)
+
+
 def _start(service: Service) -> subprocess.Popen[bytes]:
     urls = {"DOCKER_SDK_API_URL": SERVICES[0].address, "INFERENCE_API_URL": SERVICES[1].address}
+    keep_short(LOGS / f"{service.package}.log")
     log = open(LOGS / f"{service.package}.log", "ab")  # noqa: SIM115  # the child's, as long as it runs
     environment = {name: value for name, value in os.environ.items() if service.package == "gui" or name not in TLS}
     # A session of its own: Ctrl-C reaches this process alone, which then stops the services in order.
@@ -110,6 +133,7 @@ def _wait_until_up(service: Service, process: subprocess.Popen[bytes]) -> None:
 def _wait_until_one_ends(processes: list[subprocess.Popen[bytes]]) -> None:
     while True:
         for service, process in zip(SERVICES, processes, strict=True):
+            keep_short(LOGS / f"{service.package}.log")
             if process.poll() is not None:
                 raise Broken(
                     f"{service.package} ended with exit code {process.returncode}.", f"Its last words are in {LOGS / service.package}.log."

@@ -7,9 +7,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from contracts.errors import Invalid
 from contracts.networks import Network, find_network
+from contracts.plain import read_plain
 
 WEIGHTS, PALETTE, CONFIGURATION = "model_best.params", "palette.txt", "configuration.json"
 FILES = (WEIGHTS, PALETTE, CONFIGURATION)
+MOST = 16 * 2**20
 CROP = 480
 """Side of the squares that the original trains on where nobody says otherwise; its configuration.json does not tell."""
 
@@ -47,7 +49,7 @@ def read_artefact(folder: Path) -> Artefact:
         cure = f"A model of the GluonCV training GUI has {WEIGHTS}, {PALETTE} and {CONFIGURATION}; one of Maskwright has model.json."
         raise Invalid(f"There is no {' and no '.join(missing)} in it.", cure)
     try:
-        artefact = Artefact.model_validate_json((folder / CONFIGURATION).read_bytes())
+        artefact = Artefact.model_validate_json(read_small(folder / CONFIGURATION))
     except ValidationError as error:
         first = error.errors()[0]
         what = first["msg"].removeprefix("Value error, ").rstrip(".")
@@ -61,12 +63,21 @@ def read_artefact(folder: Path) -> Artefact:
 
 def read_palette(folder: Path, classes: int) -> list[tuple[int, int, int]]:
     """The colours of so many classes. Raises Invalid."""
-    words = (folder / PALETTE).read_text(errors="replace").split()
+    words = read_small(folder / PALETTE).decode(errors="replace").split()
     numbers = [int(word) for word in words if word.isdecimal() and int(word) < 256]
-    if len(numbers) != len(words) or len(numbers) < 3 * classes:
+    if len(numbers) != len(words) or len(numbers) < 3 * classes or len(numbers) % 3:
         cause = f"{PALETTE} does not hold red, green and blue of {classes} classes."
         raise Invalid(cause, "Write 3 numbers of 0 to 255 a class, each on a line of its own; the original writes 768.")
     return list(zip(numbers[0 : 3 * classes : 3], numbers[1 : 3 * classes : 3], numbers[2 : 3 * classes : 3], strict=True))
+
+
+def read_small(file: Path) -> bytes:
+    """A file that is to be read, and not only to be copied. Raises Invalid: a zip can hold a file of any size."""
+    try:
+        return read_plain(file, most=MOST)
+    except FileNotFoundError:
+        cause = f"{file.name} is no plain file of at most {MOST // 2**20} MB."
+        raise Invalid(cause, "Take it from the model as it was downloaded.") from None
 
 
 def _example() -> dict[str, object]:

@@ -125,7 +125,8 @@ def _whole_lines(file: int) -> int:
 
 def seal(folder: Path) -> None:
     """Write down size and checksum of every file of a folder, beside them."""
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": _sum(path)} for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    paths = [path for path in sorted(folder.iterdir()) if path.name != MANIFEST]
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": checksum(path)} for path in paths}
     write_aside(folder / MANIFEST, json.dumps(files, indent=1))
 
 
@@ -143,7 +144,7 @@ def damage(folder: Path) -> str:
                 return f"{name} is missing"
             if path.stat().st_size != seen["bytes"]:
                 return f"{name} has {path.stat().st_size} bytes instead of {seen['bytes']}"
-            if _sum(path) != seen["sha256"]:
+            if checksum(path) != seen["sha256"]:
                 return f"{name} has another checksum than when it was written"
     except (ValueError, AttributeError, TypeError, KeyError):
         return f"{MANIFEST} cannot be read"
@@ -152,8 +153,9 @@ def damage(folder: Path) -> str:
     return ""
 
 
-def _sum(path: Path) -> str:
-    digest = hashlib.sha256()
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digits over a file's bytes, a part at a time."""
+    digest = hashlib.new(algorithm)
     with open(path, "rb") as file:
         while part := file.read(2**20):
             digest.update(part)

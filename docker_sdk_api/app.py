@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from annotations.archives import Limits
 from contracts.audit import PREDICTIONS, Audit
+from contracts.bodies import WORDS, BodyLimit
 from contracts.doors import Doors
 from contracts.errors import Invalid, NotFound, Problem, Unavailable
 from contracts.refusals import REFUSALS
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(jobs.names)
     app.state.tokens, app.state.audit = Tokens(settings.checkpoints), Audit(settings.checkpoints)
     app.state.predictions = Audit(settings.checkpoints, PREDICTIONS)  # of inference_api, only read here
+    app.add_middleware(BodyLimit, limits=_limits(settings), cure="Send less at a time; files have routes of their own, see /docs.")
     app.add_middleware(Doors, settings=settings, tokens=app.state.tokens, note=app.state.audit.note)
 
     @app.exception_handler(Problem)
@@ -90,6 +92,16 @@ def create_app(settings: Settings) -> FastAPI:
         return JSONResponse(problem.as_dict(), problem.status)
 
     return app
+
+
+def _limits(settings: Settings) -> list[tuple[str, int | None]]:
+    """Bytes that a request may have."""
+    return [
+        ("PUT /v1/uploads/[^/]+/files/[^/]+", None),  # as many as were announced, and written as they come
+        ("POST /v1/uploads", 16 * WORDS),  # the names of all files
+        ("POST /v1/models/import", settings.largest_dataset_upload),
+        (".*", WORDS),
+    ]
 
 
 def _of_the_request(request: Request, error: HTTPException) -> Problem:

@@ -1,5 +1,6 @@
 """Models from elsewhere: the product's own are published as they are, the GluonCV training GUI's are converted by a short job."""
 
+import json
 import re
 import shutil
 import tempfile
@@ -10,7 +11,8 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from annotations.archives import Limits, unpack
-from contracts.artefact import FILES, Artefact, read_artefact
+from annotations.dataset import MOST_CLASSES
+from contracts.artefact import CONFIGURATION, FILES, PALETTE, Artefact, read_artefact, read_palette, read_small
 from contracts.errors import Invalid, NotFound
 from contracts.events import EpochDone, Finished, now
 from contracts.hyperparameters import Hyperparameters, read_hyperparameters
@@ -77,12 +79,16 @@ def _publish(jobs: Jobs, folder: Path, name: str) -> Imported:
     """A model of the product, as it is."""
     try:
         model = read_model(folder)
-    except ValidationError:
+    except (ValidationError, FileNotFoundError):
         raise Invalid(f"{MODEL_FILE} cannot be read.", "Download the model again: its zip is damaged, or of a newer version.") from None
     if not (folder / GRAPHS[model.predictor]).is_file():
         raise Invalid(f"There is no {GRAPHS[model.predictor]} in it.", "Download the model again, and pack nothing out of it.")
-    if not 2 <= len(model.classes) == len(model.palette):
-        raise Invalid(f"{MODEL_FILE} names {len(model.classes)} classes and {len(model.palette)} colours.", "Download the model again.")
+    if not 2 <= len(model.classes) == len(model.palette) <= MOST_CLASSES:
+        cause = f"{MODEL_FILE} names {len(model.classes)} classes and {len(model.palette)} colours."
+        raise Invalid(cause, f"Download the model again: it has 2 to {MOST_CLASSES} classes, and a colour of each.")
+    if not {number for colour in model.palette for number in colour} <= {*range(256)}:
+        raise Invalid(f"A colour in {MODEL_FILE} is none.", "Download the model again: red, green and blue are numbers of 0 to 255.")
+    _refuse_broken(folder, len(model.classes))
     name = name or model.name
     if not re.match(NAME_PATTERN, name):
         raise Invalid(f"A model cannot be named “{name}”.", NAME_RULE)
@@ -95,6 +101,20 @@ def _publish(jobs: Jobs, folder: Path, name: str) -> Imported:
 
     jobs.add(_job(jobs, name, model, Hyperparameters()), fill, launch=False)
     return Imported(name, ready=True)
+
+
+def _refuse_broken(folder: Path, classes: int) -> None:
+    """What is published for old clients beside the model's own file, and need not be there."""
+    if (folder / PALETTE).is_file():
+        read_palette(folder, classes)
+    if not (folder / CONFIGURATION).is_file():
+        return
+    try:
+        said = json.loads(read_small(folder / CONFIGURATION))
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise Invalid(f"{CONFIGURATION} holds no JSON object.", "Download the model again: its zip is damaged.")
 
 
 def _convert(jobs: Jobs, folder: Path, artefact: Artefact, name: str) -> Imported:

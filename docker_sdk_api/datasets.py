@@ -182,7 +182,7 @@ class Datasets:
     def _draw(self, dataset: Dataset, pair: Pair, width: int, opacity: float) -> bytes:
         try:
             picture, mask = read_picture(pair.picture), read_mask(pair.mask)
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise Invalid(f"{pair.picture.name} or its mask cannot be read ({error}).", "See the dataset's findings.") from error
         size = (max(1, round(picture.shape[0] * width / picture.shape[1])), width)
         drawn = overlay(resize_picture(picture, size), resize_mask(mask, size), class_colours(len(dataset.classes)), opacity)

@@ -10,8 +10,8 @@ import platform
 import re
 import sys
 import zipfile
-from contextlib import suppress
 from importlib.metadata import distributions
+from pathlib import Path
 
 from contracts.audit import AUDIT, Audit
 from contracts.events import now
@@ -25,9 +25,12 @@ JOBS = 10
 """The newest jobs that are in it."""
 LINES = 400
 """Of each log, the last ones."""
+WHOLE = 2**22
+"""Bytes of a job's events up to which all of them are in it."""
 SECRET = re.compile(r"token|password|passwd|secret|key|credential|auth", re.IGNORECASE)
-IN_ADDRESS = re.compile(r"(\w+://)[^/\s@:]*:[^/\s@]*@")
-IN_QUERY = re.compile(r"([?&](?:token|password|key)=)[^&\s\"']+", re.IGNORECASE)
+IN_ADDRESS = re.compile(r"(\b\w{1,40}://)(?:[^/\s@:\"']{0,200}:[^\s\"']{0,200}|[^/\s@:\"']{1,200})@")
+"""Up to the last @: a password may hold any sign. A name alone may be a token."""
+IN_QUERY = re.compile(r"([?&][\w-]{0,40}(?:token|passw|pwd|secret|key|credential|auth|sig)[\w-]{0,40}=)[^&\s\"']+", re.IGNORECASE)
 README = """What is in here
 
 machine.json    cores, memory, disk, GPUs, engines, Maskwright's version
@@ -59,8 +62,8 @@ def write_bundle(jobs: Jobs) -> bytes:
         for name in jobs.names()[:JOBS]:
             folder = JobFolder(jobs.settings.checkpoints / name)
             for path in (folder.job_file, folder.events_file):
-                with suppress(FileNotFoundError):
-                    add(f"jobs/{name}/{path.name}", read_plain(path).decode(errors="replace"))
+                if is_plain(path):
+                    add(f"jobs/{name}/{path.name}", _whole_or_end(path))
             if is_plain(folder.log_file):
                 add(f"jobs/{name}/{folder.log_file.name}", tail(folder.log_file, LINES))
     return file.getvalue()
@@ -70,8 +73,17 @@ def bundle_name() -> str:
     return f"maskwright-diagnostics-{now():%Y%m%d-%H%M}.zip"
 
 
+def _whole_or_end(file: Path) -> str:
+    """A file that is not too long for a report, or how it ends."""
+    try:
+        return read_plain(file, most=WHOLE).decode(errors="replace")
+    except FileNotFoundError:
+        return tail(file, LINES)
+
+
 def _settings(jobs: Jobs) -> dict[str, str]:
     known = {name.upper(): str(value) for name, value in jobs.settings.model_dump().items()}
+    known["DATABASE_URL"] = re.sub("://.*@", "://***@", known["DATABASE_URL"])  # whatever signs its password has
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     return {name: "***" if value and SECRET.search(name) else value for name, value in sorted({**known, **proxies}.items())}
 

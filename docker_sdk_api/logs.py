@@ -3,7 +3,7 @@
 A million lines are some 80 MB: nobody sends them, and nobody counts them. A place in the log is the offset of a byte.
 """
 
-import mmap
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +14,10 @@ from contracts.answers import LogPart
 from contracts.plain import open_plain, size_of
 
 CHUNK = 256 * 1024
+LONGEST = 4 * 2**20
+"""Bytes of a line that is read whole; a longer one is nobody's, and is passed over."""
+BLOCK = 4 * CHUNK
+"""Bytes that a search looks at together."""
 MOST_HITS = 200
 
 
@@ -32,7 +36,10 @@ class Hits(BaseModel):
 
 
 class LineReader:
-    """Reads the whole lines that a growing file has gained since the last time, a bounded part at a time."""
+    """Reads the whole lines that a growing file has gained since the last time, a bounded part at a time.
+
+    It may have got on (`offset`) without a line to give: by a part of one that is longer than LONGEST.
+    """
 
     def __init__(self, file: Path, offset: int = 0) -> None:
         self.file = file
@@ -42,36 +49,55 @@ class LineReader:
         """Lines without their ends, each with the offset behind it."""
         try:
             with open_plain(self.file) as file:
-                file.seek(self.offset)
-                lines = file.readlines(CHUNK)
+                lines = self._gained(file.fileno())
         except FileNotFoundError:
             return []
         result = []
         for line in lines:
-            if not line.endswith(b"\n"):
-                break
             self.offset += len(line)
             result.append((line.decode(errors="replace").rstrip("\r\n"), self.offset))
         return result
+
+    def _gained(self, file: int) -> list[bytes]:
+        """Whole lines, of at most CHUNK bytes or one alone; what is left of a line that was too long is dropped."""
+        inside = self.offset > 0 and os.pread(file, 1, self.offset - 1) not in (b"\n", b"")
+        content = os.pread(file, CHUNK, self.offset)
+        if len(content) == CHUNK and b"\n" not in content:
+            content = os.pread(file, LONGEST, self.offset)
+        if inside or (len(content) == LONGEST and b"\n" not in content):
+            rest = content.find(b"\n") + 1
+            self.offset = self.offset + rest if rest else _written_from(file, self.offset + len(content))
+            content = content[rest:] if rest else b""
+        return [line + b"\n" for line in content.split(b"\n")[:-1]]
 
     def to_the_end(self) -> int:
         """Go behind the last whole line; how many lines were passed over."""
         passed = 0
         try:
             with open_plain(self.file) as file:
-                file.seek(self.offset)
-                while part := file.read(CHUNK):
+                at = self.offset
+                while part := os.pread(file.fileno(), CHUNK, at):
                     if b"\n" in part:
                         passed += part.count(b"\n")
-                        self.offset = file.tell() - len(part) + part.rindex(b"\n") + 1
+                        self.offset = at + part.rindex(b"\n") + 1
+                    at = _written_from(file.fileno(), at + len(part))
         except FileNotFoundError:
             pass
         return passed
 
 
+def _written_from(file: int, at: int) -> int:
+    """The first place from one on at which something was written; the file's end where nothing was. What lies between takes no room."""
+    try:
+        return os.lseek(file, at, os.SEEK_DATA)
+    except OSError:  # ENXIO: nothing more
+        return max(at, os.fstat(file).st_size)
+
+
 def tail(file: Path, lines: int) -> str:
     """The last lines of a file, reading no more of it than they take (at most CHUNK bytes)."""
-    text = _bytes(file, max(0, size_of(file) - CHUNK), None).decode(errors="replace")
+    size = size_of(file)
+    text = _bytes(file, max(0, size - CHUNK), size).decode(errors="replace")
     return "\n".join(text.split("\n")[-lines - 1 :]) if lines else ""
 
 
@@ -104,31 +130,37 @@ def part_after(file: Path, after: int, lines: int) -> LogPart:
 
 
 def find_lines(file: Path, word: str, before: int | None = None, most: int = MOST_HITS) -> Hits:
-    """The last lines that hold a word, whatever its case, and end at or before an offset. The file is mapped, never read whole."""
+    """The last lines that hold a word, whatever its case, and end at or before an offset.
+
+    The file is read in blocks from its end, and may be cut short meanwhile. A line longer than a block is searched in pieces.
+    """
     size = size_of(file)
     end = size if before is None else min(before, size)
     if not end or not word:
         return Hits(hits=[], more=False)
     found: list[Hit] = []
-    with open_plain(file) as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        for line_start, line_end in _lines_with(text, re.compile(re.escape(word.encode()), re.IGNORECASE), end):
-            found.append(Hit(at=line_start, line=text[line_start : min(line_end, line_start + 4096)].decode(errors="replace").rstrip("\r")))
+    with open_plain(file) as opened:
+        for at, line in _lines_with(opened.fileno(), re.compile(re.escape(word.encode()), re.IGNORECASE), end):
+            found.append(Hit(at=at, line=line.decode(errors="replace").rstrip("\r")))
             if len(found) > most:
                 break
     return Hits(hits=found[most - 1 :: -1] if len(found) > most else found[::-1], more=len(found) > most)
 
 
-def _lines_with(text: mmap.mmap, pattern: re.Pattern[bytes], end: int) -> Iterator[tuple[int, int]]:
-    """Start and end of lines with a match, the last one first: blocks from the end, each searched forwards."""
+def _lines_with(file: int, pattern: re.Pattern[bytes], end: int) -> Iterator[tuple[int, bytes]]:
+    """Where lines with a match start and how they begin, the last one first: blocks from the end, each searched forwards."""
     while end > 0:
-        start = text.rfind(b"\n", 0, max(0, end - 4 * CHUNK)) + 1
-        places: list[tuple[int, int]] = []
-        at = start
-        while match := pattern.search(text, at, end):
-            line_start = text.rfind(b"\n", start, match.start()) + 1 or start
-            line_end = text.find(b"\n", match.end(), end)
-            line_end = end if line_end < 0 else line_end
-            places.append((line_start, line_end))
+        start = max(0, end - BLOCK)
+        text = os.pread(file, end - start, start) if _written_from(file, start) < end else b""
+        if start and (first := text.find(b"\n") + 1) < len(text):
+            text, start = text[first:], start + first
+        places: list[tuple[int, bytes]] = []
+        at = 0
+        while match := pattern.search(text, at):
+            line_start = text.rfind(b"\n", 0, match.start()) + 1
+            line_end = text.find(b"\n", match.end())
+            line_end = len(text) if line_end < 0 else line_end
+            places.append((start + line_start, text[line_start : min(line_end, line_start + 4096)]))
             at = line_end + 1
         yield from reversed(places)
         end = start
@@ -138,11 +170,11 @@ def _texts(lines: list[bytes]) -> list[str]:
     return [line.decode(errors="replace").rstrip("\r\n") for line in lines]
 
 
-def _bytes(file: Path, start: int, end: int | None) -> bytes:
-    """From one place to another, or to its end; none where there is no file."""
+def _bytes(file: Path, start: int, end: int) -> bytes:
+    """From one place to another; none where there is no file."""
     try:
         with open_plain(file) as opened:
             opened.seek(start)
-            return opened.read(-1 if end is None else end - start)
+            return opened.read(end - start)
     except FileNotFoundError:
         return b""

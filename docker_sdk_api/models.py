@@ -11,7 +11,7 @@ from contracts.answers import DeletedJob
 from contracts.errors import Invalid, NotFound
 from contracts.job_folder import JobFolder, write_aside
 from contracts.model import MODEL_FILE, PublishedModel, read_model
-from contracts.plain import is_plain, open_plain, read_plain, size_of
+from contracts.plain import open_plain, read_plain, size_of
 from docker_sdk_api.deleted import Deleted
 from docker_sdk_api.jobs import Jobs
 
@@ -56,13 +56,13 @@ class Models:
         """Stems of the pictures that scored it, as far as its dataset is still here and has them."""
         folder = self.folder(name)
         dataset = folder.job().dataset_folder
-        if not is_plain(folder.split_file) or dataset.parent != datasets or not dataset.is_dir():
+        if dataset.parent != datasets or not dataset.is_dir():
             return []
         try:
             there = {pair.stem for pair in open_dataset(dataset).pairs}
-        except Invalid:
+            split = Split.model_validate_json(read_plain(folder.split_file))
+        except (Invalid, FileNotFoundError):
             return []
-        split = Split.model_validate_json(read_plain(folder.split_file))
         return [stem for stem in split.validation if stem in there]
 
     def retire(self, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.answers import Kept, KeptJob
+from contracts.answers import DeletedJob, Kept, KeptJob
 from contracts.errors import NotFound, Taken
 from contracts.job_folder import JobFolder
 from contracts.plain import is_folder
@@ -67,7 +67,7 @@ class Retention:
 
     def _go_round(self) -> float:
         for aside in self.deleted:
-            self._rounds.attempt(aside.all, [], f"What lies in {aside.folder} could not be looked at")
+            self._rounds.attempt(aside.all, list[DeletedJob](), f"What lies in {aside.folder} could not be looked at")
         if self.rules.failed_days or self.rules.checkpoints_days:
             self._rounds.attempt(self._apply_and_say, None, "What was kept long enough could not be removed")
         return BETWEEN

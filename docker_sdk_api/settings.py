@@ -62,7 +62,7 @@ class Settings(DoorSettings, BaseSettings):
     resume_by_itself: int = 0
     """How often in a row a training that died unseen or hung is resumed without being asked."""
     largest_dataset_upload: int = 64 * 2**30
-    """Bytes of all files of one upload."""
+    """Bytes of all files of one upload, and of a model's zip."""
     largest_unpacked: int = 256 * 2**30
     """Bytes that an archive may unpack to."""
     largest_unpacked_ratio: float = 100

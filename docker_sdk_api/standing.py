@@ -50,7 +50,9 @@ class Standing:
         with kept.lock:
             if size_of(folder.events_file) < kept.reader.offset:  # rewritten by hand
                 kept.reader, kept.status = LineReader(folder.events_file), JobStatus()
-            while lines := kept.reader.read():
+            at = -1
+            while kept.reader.offset > at:  # it may have passed over a line, and given none
+                at, lines = kept.reader.offset, kept.reader.read()
                 for event in read_events(line for line, _ in lines if line):
                     apply(kept.status, event)
             lists = {name: list(getattr(kept.status, name)) for name in ("history", "previews", "warnings")}

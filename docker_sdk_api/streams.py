@@ -63,7 +63,7 @@ async def follow_events(watch: Watch, after: int) -> AsyncIterator[str]:
             yield _frame("end", "deleted")
             return
         sent = False
-        while (part := await watch.read(offset))[0]:
+        while (part := await watch.read(offset))[1] > offset:
             lines, offset = part
             for line in lines:
                 number += 1
@@ -101,10 +101,11 @@ async def follow_log(watch: Watch, file: Path, offset: int) -> AsyncIterator[str
     while True:
         present = await watch.look()
         ended = present is None or present.ended_already
-        lines = await asyncio.to_thread(reader.read)
+        before, lines = reader.offset, await asyncio.to_thread(reader.read)
         if lines:
             quiet = 0.0
             yield "".join(_frame("message", line, str(behind)) for line, behind in lines)
+        if reader.offset > before:
             continue
         if ended:
             yield _frame("end", "")

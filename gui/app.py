@@ -1,16 +1,20 @@
 """The pages as an app: routes, one answer to every problem, and what the browser may load."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from contracts.bodies import WORDS, BodyLimit
 from contracts.doors import Doors
-from contracts.errors import NotFound, NoToken, Problem
+from contracts.errors import Invalid, NotFound, NoToken, Problem
 from contracts.tokens import Who
 from gui import compare, datasets, jobs, login, machine, models, queue, start, tokens, trying, uploads, wizard
 from gui.backend import Backend
@@ -24,6 +28,7 @@ FOR_PROGRAMS = {"predict", "new_upload", "upload", "forget_upload", "upload_chun
 
 def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     """The pages over the APIs that the settings name, or over a backend that is given (tests mount the APIs in process)."""
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, settings.largest_picture)  # Pillow's own guard is one for the process
     urls = (settings.docker_sdk_api_url, settings.inference_api_url)
     asks = backend or Backend.at(*urls, settings.token, settings.api_certificate)
     app = FastAPI(title="Maskwright", lifespan=_closing(asks), docs_url=None, redoc_url=None, openapi_url=None)
@@ -34,15 +39,25 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(RequestValidationError, _answer_odd)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
 
     async def find(token: str) -> Who | None:
         return await login.find_who(asks, settings.token, token)
 
+    cure = "Send smaller files, or fewer at a time."
+    app.add_middleware(BodyLimit, limits=_limits(settings), cure=cure, refuse=login.turn_away)
     app.add_middleware(Doors, settings=settings, find=find, refuse=login.turn_away, policy=POLICY)
     app.add_middleware(Guard, root_path=settings.root_path)
     return app
+
+
+def _limits(settings: Settings) -> list[tuple[str, int | None]]:
+    """Bytes that a request may have; what is passed on as it comes, or goes to the disk, has its limit where it ends."""
+    sent = f"(PUT|POST) (/{re.escape(settings.root_path.strip('/'))})?"
+    passed_on = f"{sent}/(uploads(/[^/]+/files/[^/]+)?|datasets/new|models/import|models/[^/]+/predict(/batch)?)"
+    return [(passed_on, None), (f"{sent}/models/[^/]+/try", settings.largest_upload), (".*", WORDS)]
 
 
 def _closing(backend: Backend) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -66,10 +81,19 @@ async def _answer_problem(request: Request, problem: Exception) -> Response:
 async def _answer_http(request: Request, error: Exception) -> Response:
     """What the framework itself refuses: an address that is not there, a method that it does not take."""
     assert isinstance(error, HTTPException)
-    known = error.status_code in (404, 405)
-    cause = f"There is no page {request.url.path}." if known else f"This cannot be done: {error.detail}."
-    problem = NotFound(cause, "Choose one of the pages on the left.")
+    if error.status_code in (404, 405):
+        problem: Problem = NotFound(f"There is no page {request.url.path}.", "Choose one of the pages on the left.")
+    else:
+        problem = Invalid(f"This cannot be done: {error.detail.rstrip('.')}.", "Go back, and ask for less or otherwise.")
     return page(request, "problem.html", {"problem": problem}, error.status_code)
+
+
+async def _answer_odd(request: Request, error: Exception) -> Response:
+    """What an address or a form holds that its route does not take."""
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()[0]
+    cause = f"“{found['loc'][-1]}” cannot be read: {found['msg'][:1].lower()}{found['msg'][1:]}."
+    return await _answer_problem(request, Invalid(cause, "Correct the address, or choose one of the pages on the left."))
 
 
 async def _answer_nobody(_request: Request, _gone: Exception) -> Response:

@@ -127,7 +127,7 @@ async def _send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Resp
         return await client.send(request, stream=True)
     except httpx.TimeoutException as error:
         raise Unavailable(
-            f"{request.url} did not answer in time.", "It may be busy with a large dataset: try again in a minute."
+            f"{request.url} did not answer in time.", "It may be busy: try again in a minute; the page Machine says whether it is there."
         ) from error
     except httpx.TransportError as error:
         cause = f"Nothing answers at {client.base_url}."

@@ -3,7 +3,7 @@
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import httpx
 from fastapi import Depends, Request
@@ -271,12 +271,17 @@ class Backend(Asking):
         await self._ask(self.docker_sdk, "DELETE", f"/v1/deleted-models/{part(id)}")
 
     async def see(self, model: str, picture: bytes, file_name: str) -> Seen:
-        """Everything that a model answers about a picture, of one reading."""
-        path = model_path(model, "predict")
-        answer = await self._ask(self.inference, "POST", path, params={"answer": "all"}, files={"picture": (file_name, picture)})
+        """Everything that a model answers about a picture, of one reading; how long that may take is its API's to say (DEADLINE)."""
+        path, files = model_path(model, "predict"), {"picture": (file_name, picture)}
+        answer = await self._ask(self.inference, "POST", path, params={"answer": "all"}, files=files, timeout=FOR_EVER)
         with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
             listed = archive.read("segments.json")
             return Seen(Segments.model_validate_json(listed), listed, archive.read("mask.png"), archive.read("confidence.png"))
+
+    async def predict_batch(self, model: str, answer: str, pictures: Sequence[tuple[str, BinaryIO]]) -> bytes:
+        """One kind of answer about many pictures, given by file name and content: a zip, or a list as JSON."""
+        path, files = model_path(model, "predict", "batch"), [("picture", picture) for picture in pictures]
+        return (await self._ask(self.inference, "POST", path, params={"answer": answer}, files=files, timeout=FOR_EVER)).content
 
     async def served_model(self, name: str) -> ServedModel:
         """A model as the inference API has it. Raises NotFound where it is retired."""

@@ -23,11 +23,13 @@ SHOWS = {"all": None, "running": True, "ended": False}
 
 
 @router.get("", name="jobs")
-async def jobs(request: Request, backend: Asks, search: str = "", show: str = "all", place: int = 1) -> HTMLResponse:
+async def jobs(request: Request, backend: Asks, search: str = "", show: str = "all", place: int = 1) -> Response:
     """A page of the jobs, newest first; `show` and `search` choose among them."""
     first = (max(place, 1) - 1) * A_PAGE
     views, total = await backend.find_jobs(search, SHOWS.get(show), offset=first, limit=A_PAGE)
     words = [(name, value) for name, value in (("search", search), ("show", show)) if value not in ("", "all")]
+    if total and first >= total:
+        return RedirectResponse(path_to(request, "jobs", [*words, ("place", str(-(-total // A_PAGE)))]), status_code=303)
     context = {
         "views": views,
         "sheets": last_sheets(views),

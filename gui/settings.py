@@ -1,12 +1,14 @@
 """Where the pages are served and where the two APIs are, from the environment."""
 
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.serving import DoorSettings
 
 
 class Settings(DoorSettings, BaseSettings):
     """Each field is read from the environment variable of the same name in capitals, such as GUI_PORT."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
 
     gui_host: str = "127.0.0.1"
     gui_port: int = 4200
@@ -16,6 +18,10 @@ class Settings(DoorSettings, BaseSettings):
     """Where people and programs reach docker_sdk_api, for commands to copy; where not given, as the pages do."""
     api_certificate: str = ""
     """File of the certificate to trust where the two APIs are encrypted with one of their own."""
+    largest_upload: int = 512 * 2**20
+    """Bytes of a request with pictures to try a model on: as many as inference_api takes."""
+    largest_picture: int = 400_000_000
+    """Pixels of a picture that Try it shows: as many as inference_api takes."""
     root_path: str = ""
     """Path under which a reverse proxy shows the pages, such as /maskwright."""
 

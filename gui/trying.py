@@ -3,8 +3,11 @@
 import asyncio
 import base64
 import io
+import json
 import time
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +19,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from annotations.colours import class_colours
 from annotations.dataset import as_rgb
-from contracts.errors import Invalid, Problem
+from contracts.errors import Invalid, Problem, TooLarge
 from contracts.model import PublishedModel
 from gui.answers import ClassShare, Seen
 from gui.backend import Asks, Backend
@@ -27,8 +30,12 @@ LONGEST_SIDE = 2400
 """Pictures are shown no larger than this; the figures are of the whole picture."""
 AT_ONCE = 24
 """Pictures of one form; the page's script sends them one by one."""
+MOST_SAVED = 1000
+"""Pictures of one form whose answers are saved; the inference API may take fewer."""
 SHOWN = 24
 """Pictures of the dataset that are offered."""
+DRAWN = ("mask", "overlay", "confidence")
+"""Answers that are pictures."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,10 @@ async def choose_picture(request: Request, backend: Asks, name: str, against: st
 
 
 @router.post("/models/{name}/try", name="try_picture")
-async def try_pictures(request: Request, backend: Asks, name: str, against: str = "") -> HTMLResponse:
-    """The same page with its answers; the pictures are kept nowhere."""
+async def try_pictures(request: Request, backend: Asks, name: str, against: str = "", save: str = "") -> Response:
+    """The same page with its answers; the pictures are kept nowhere. `save`: instead one kind of answer of both models, as a file."""
+    if save and against:
+        return await _save_both(request, backend, (name, against), save)
     models = await _models(backend, name, against)
     async with request.form(max_files=AT_ONCE) as form:
         looks = [await look(backend, models, upload.filename or "", await upload.read()) for upload in _uploads(form)]
@@ -107,9 +116,38 @@ async def predict(request: Request, backend: Asks, name: str) -> Response:
 async def predict_batch(request: Request, backend: Asks, name: str, answer: str = "mask") -> Response:
     """The answers about many pictures as a file to save: a zip of masks, or their segments as JSON."""
     found = await backend.pass_on_predict(name, request, "batch")
-    file = f"{name}-masks.zip" if answer in ("mask", "overlay", "confidence") else f"{name}-{answer}.json"
-    found.headers["Content-Disposition"] = f'attachment; filename="{file}"'
+    found.headers["Content-Disposition"] = _saved_as(answer, name)
     return found
+
+
+async def _save_both(request: Request, backend: Backend, names: Sequence[str], answer: str) -> Response:
+    """The same of two models in one file."""
+    async with request.form(max_files=MOST_SAVED) as form:
+        pictures = [(upload.filename or "", upload.file) for upload in _uploads(form)]
+        answers = {name: await backend.predict_batch(name, answer, pictures) for name in names}
+    content, kind = (_one_zip(answers), "application/zip") if answer in DRAWN else (_one_json(answers), "application/json")
+    return Response(content, media_type=kind, headers={"Content-Disposition": _saved_as(answer, *names)})
+
+
+def _saved_as(answer: str, *names: str) -> str:
+    file = "-".join([*names, "masks.zip" if answer in DRAWN else f"{answer}.json"])
+    return f'attachment; filename="{file}"'
+
+
+def _one_zip(answers: dict[str, bytes]) -> bytes:
+    """Of each model's zip a folder with its name."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as whole:
+        for name, content in answers.items():
+            with zipfile.ZipFile(io.BytesIO(content)) as part:
+                for file in part.namelist():
+                    whole.writestr(f"{name}/{file}", part.read(file))
+    return packed.getvalue()
+
+
+def _one_json(answers: dict[str, bytes]) -> bytes:
+    """What each model says, by its name."""
+    return b"{" + b", ".join(json.dumps(name).encode() + b": " + content for name, content in answers.items()) + b"}"
 
 
 async def look(backend: Backend, models: list[PublishedModel], file: str, content: bytes, truth: str = "") -> Look:
@@ -149,15 +187,27 @@ async def _timed(backend: Backend, model: PublishedModel, content: bytes, file: 
 
 def shown_picture(content: bytes) -> str:
     """Any picture as one that every browser shows, upright, as a data URL."""
-    with Image.open(io.BytesIO(content)) as opened:
+    with _opened(content) as opened:
+        opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG is read no larger than it is shown
         picture = as_rgb(opened)
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     return _encode(picture, "JPEG", quality=90)
 
 
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Raises TooLarge."""
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            yield picture
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        cause = "The picture has more pixels than these pages show."
+        raise TooLarge(cause, "Start them with the LARGEST_PICTURE of inference_api, or save its mask.") from error
+
+
 def read_ids(mask: bytes) -> np.ndarray:
     """Class ids, uint8 (height, width), no larger than they are shown."""
-    with Image.open(io.BytesIO(mask)) as opened:
+    with _opened(mask) as opened:
         opened.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.NEAREST)
         return np.asarray(opened)
 
@@ -179,7 +229,7 @@ def shown_mask(ids: np.ndarray, classes: int) -> str:
 
 def shown_doubt(confidence: bytes) -> str:
     """Where a model is unsure, as a data URL: clear where it is certain, the denser the less it is."""
-    with Image.open(io.BytesIO(confidence)) as opened:
+    with _opened(confidence) as opened:
         opened.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         sure = np.asarray(opened)
     doubt = np.full((*sure.shape, 4), (214, 39, 140, 0), np.uint8)

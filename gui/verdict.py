@@ -57,17 +57,29 @@ def matrix_of(confusion: Confusion | None) -> Matrix | None:
 
 
 def one_class_only(confusion: Confusion | None, job: Job, ended: bool) -> Verdict | None:
-    """Where the model answers one class everywhere although the validation pictures show several. None: it does not."""
-    latest = confusion.latest if confusion else None
-    if confusion is None or latest is None:
+    """Where the model answers one class everywhere although the validation pictures show several, or did so lately. None: it does not."""
+    if confusion is None or confusion.latest is None:
         return None
-    predicted = [index for index in range(len(confusion.classes)) if any(row[index] for row in latest.counts)]
-    shown = [sum(row) for row in latest.counts]
-    if len(predicted) != 1 or len(confusion.classes) < 2 or shown[predicted[0]] == sum(shown):
+    best, latest = confusion.best, confusion.latest
+    if best and _only_class(best) is None and (late := _only_class(latest)) is not None:
+        lately = f"{'Its last epochs' if ended else f'Epoch {latest.epoch}'} answered “{confusion.classes[late]}” only"
+        rate = f"The learning rate, {job.hyperparameters.learning_rate:g}, may be too high for what it had learnt: try a third of it."
+        return Verdict(f"{lately}; the model is that of epoch {best.epoch}.", [rate])
+    kept = best or latest if ended else latest
+    found = _only_class(kept)
+    if found is None:
         return None
-    only = confusion.classes[predicted[0]]
+    only, shown = confusion.classes[found], [sum(row) for row in kept.counts]
     cause = f"The model answers “{only}” everywhere{'' if ended else f' so far (epoch {latest.epoch})'}: it has learnt no other class."
-    return Verdict(cause, _likely(job, latest, shown[predicted[0]] / sum(shown), only, ended))
+    return Verdict(cause, _likely(job, latest, shown[found] / sum(shown), only, ended))
+
+
+def _only_class(counts: Counts) -> int | None:
+    """The class that every pixel is taken for although pixels of others are shown."""
+    taken = [index for index, column in enumerate(zip(*counts.counts, strict=True)) if any(column)]
+    if len(taken) != 1 or sum(counts.counts[taken[0]]) == sum(map(sum, counts.counts)):
+        return None
+    return taken[0]
 
 
 def _likely(job: Job, latest: Counts, share: float, only: str, ended: bool) -> list[str]:

@@ -12,10 +12,11 @@ from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from PIL import Image
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from contracts.bodies import BodyLimit
 from contracts.doors import Doors
-from contracts.errors import Busy, Invalid, NotFound, Problem, TooLarge
+from contracts.errors import Busy, Invalid, NotFound, Problem
 from contracts.refusals import REFUSALS
 from contracts.tokens import Tokens
 from inference_api.batches import Batches
@@ -44,7 +45,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = Metrics(app.state.turns, app.state.store)
     for module in (machine, models, predict, batches, original):
         app.include_router(module.routes)
-    app.add_middleware(BodyLimit, most=settings.largest_upload)
+    largest = [(".*", settings.largest_upload)]
+    app.add_middleware(BodyLimit, limits=largest, cure="Send a smaller picture, or fewer at a time.", refuse=_refused)
     app.add_middleware(Counted, metrics=app.state.metrics)
     app.state.predictions = Predictions(settings.checkpoints)
     app.add_middleware(Doors, settings=settings, tokens=Tokens(settings.checkpoints), note=app.state.predictions.note)
@@ -79,6 +81,10 @@ def refusal(path: str, problem: Problem, status: int, headers: Any = None) -> JS
     return JSONResponse(body, status, headers)
 
 
+def _refused(scope: Any, problem: Problem) -> ASGIApp:
+    return refusal(scope["path"], problem, problem.status)
+
+
 def _of_a_field(error: dict[str, Any]) -> Problem:
     field = str(error["loc"][-1])
     if "body" in error["loc"] and FILES.intersection(map(str, error["loc"])):
@@ -88,40 +94,8 @@ def _of_a_field(error: dict[str, Any]) -> Problem:
 
 def _of_the_request(request: Request, error: HTTPException) -> Problem:
     said = str(error.detail).rstrip(".")
-    if error.status_code == TooLarge.status:
-        return TooLarge(f"{said}.", "Send a smaller picture, or fewer at a time.")
     if error.status_code == HTTPStatus.NOT_FOUND:
         return NotFound(f"There is nothing at {request.url.path}.", "See /docs for what there is.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return Invalid(f"{request.url.path} does not take {request.method}.", "See /docs for what it takes.")
     return Invalid(f"The request cannot be read ({said}).", "Send a multipart form with the picture as a file: curl -F picture=@photo.jpg.")
-
-
-class BodyLimit:
-    """Ends requests with more bytes than are taken: at once where they say so, else when they come."""
-
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app, self.most = app, most
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.most:
-            await refusal(scope["path"], self._problem(), TooLarge.status, {"Connection": "close"})(scope, receive, send)
-            return
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.most:
-                raise HTTPException(TooLarge.status, self._problem().cause)
-            return message
-
-        await self.app(scope, counted, send)
-
-    def _problem(self) -> TooLarge:
-        return TooLarge(f"The request has more than {self.most // 2**20} MB.", "Send a smaller picture, or fewer at a time.")

@@ -6,15 +6,18 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import IO
+from itertools import chain, count
+from pathlib import Path, PurePath
+from typing import IO, TypeVar
 
 from fastapi import UploadFile
 
 from annotations.archives import Limits, archive_kind, is_archive, unpack
 from annotations.untrusted import inner_path
 
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 PIECE = 2**20
 LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 """What a file system says that knows no locks. One service alone can do without."""
@@ -46,16 +49,22 @@ def take_in(uploads: list[UploadFile], into: Path, room: int) -> None:
     """Files under their names, archives unpacked, up to so many bytes."""
     for number, upload in enumerate(uploads):
         name = inner_path(upload.filename or f"{number}")
-        place = into / name
-        if place.exists():
-            place = place.with_name(f"{place.stem}-{number + 1}{place.suffix}")
+        place = free_name(into / name, Path.exists)
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place, "wb") as file:
             shutil.copyfileobj(upload.file, file, PIECE)
         if is_archive(place) or archive_kind(place) == "zip":
             packed = place.rename(into.parent / f"upload{place.suffix}")
-            unpack(packed, into if len(uploads) == 1 else place.with_suffix(""), Limits(total=room), lambda *_: None)
+            # In a folder of its own: what it is unpacked to takes the place of what is there.
+            folder = into if len(uploads) == 1 else free_name(place.with_suffix(""), Path.exists)
+            unpack(packed, folder, Limits(total=room), lambda *_: None)
             packed.unlink()
+
+
+def free_name(name: AnyPath, is_taken: Callable[[AnyPath], bool]) -> AnyPath:
+    """The name itself, or the first of name-2, name-3, … that nothing has yet."""
+    numbered = (name.with_stem(f"{name.stem}-{number}") for number in count(2))
+    return next(found for found in chain((name,), numbered) if not is_taken(found))
 
 
 def pictures_of(folder: Path) -> list[Path]:
@@ -71,8 +80,7 @@ def pack(folder: Path, paths: list[Path], failures: dict[str, dict[str, str]]) -
             name, answer = path.relative_to(folder / "pictures"), folder / "answers" / f"{number}.png"
             if not answer.with_suffix(".json").is_file():
                 continue
-            free = name.with_suffix(".png")
-            free = free if free not in taken else free.with_stem(f"{free.stem}-{number + 1}")
+            free = free_name(name.with_suffix(".png"), taken.__contains__)
             segments.write(f"{',' if taken else '{'}\n{json.dumps(str(name))}: {answer.with_suffix('.json').read_text()}")
             taken.add(free)
             archive.write(answer, str(free))  # PNGs are packed already

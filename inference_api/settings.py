@@ -11,7 +11,7 @@ from contracts.serving import DoorSettings
 class Settings(DoorSettings, BaseSettings):
     """Every variable has the name of its field in capitals, such as INFERENCE_PORT."""
 
-    model_config = SettingsConfigDict(frozen=True)
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
     inference_host: str = "127.0.0.1"
     inference_port: int = 4343

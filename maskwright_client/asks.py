@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 import numpy as np
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from pydantic import BaseModel
 
 from contracts.errors import Broken, Busy, Forbidden, Invalid, Late, NotFound, NoToken, Problem, Taken, TooLarge, Unavailable
@@ -127,8 +127,13 @@ def _predict(model: str) -> str:
 
 
 def _pixels(answer: httpx.Response) -> np.ndarray:
-    with Image.open(io.BytesIO(answer.content)) as picture:
-        return np.asarray(picture)
+    """An answer's PNG, as large as the picture that was sent: Pillow's guard against larger ones, in Image.open, is not asked."""
+    try:
+        with PngImageFile(io.BytesIO(answer.content)) as picture:
+            return np.asarray(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        cause = f"What {answer.url} answered is no picture ({error})."
+        raise Broken(cause, "Check that this is the address of a Maskwright inference API.") from error
 
 
 def _content_of_json(answer: httpx.Response) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from contracts.errors import Busy, Late, Problem, Unavailable
 from contracts.model import Model
+from contracts.serving import is_this_machine
 from maskwright_client.asks import (
     Answer,
     Ask,
@@ -49,7 +50,7 @@ class Client:
 
     def __init__(self, url: str = "http://127.0.0.1:4343", timeout: float = 300, patience: float = 300, token: str = "") -> None:
         self.url, self.patience = url, patience
-        self._http = httpx.Client(base_url=url, timeout=timeout, headers=_bearer(token))
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=_bearer(token), mounts=_past_proxies(url))
 
     def __enter__(self) -> "Client":
         return self
@@ -137,7 +138,7 @@ class AsyncClient:
         self.url, self.patience = url, patience
         # As many at once as are asked: the service has the queue.
         limits = httpx.Limits(max_connections=None)
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits, headers=_bearer(token))
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits, headers=_bearer(token), mounts=_past_proxies(url))
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -218,6 +219,12 @@ def _pause(problem: Problem, deadline: float) -> float:
 def _bearer(token: str) -> dict[str, str]:
     found = token or os.environ.get("MASKWRIGHT_TOKEN", "")
     return {"Authorization": f"Bearer {found}"} if found else {}
+
+
+def _past_proxies(url: str) -> dict[str, None]:
+    """What is asked without the proxy of the environment: no proxy reaches this machine."""
+    host = httpx.URL(url).host
+    return {f"all://{f'[{host}]' if ':' in host else host}": None} if is_this_machine(host) else {}
 
 
 def _heed(deadline: float, state: BatchState) -> None:

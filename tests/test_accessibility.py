@@ -8,8 +8,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from contracts.events import Failed, Stage
 from tests.clicks import in_a_browser, services
 from tests.conftest import draw_dataset, wait_for
+from tests.test_job_page import written_job
 from tests.test_model_pages import packed
 
 pytestmark = in_a_browser
@@ -17,7 +19,9 @@ MAJORITY = "dataset=plates&network=majority/majority/none"
 PAGES = (
     *("/", "/datasets", "/datasets/plates", "/datasets/faulty", "/datasets/plates/pictures/p0", "/datasets/new"),
     *("/train", "/train/settings?dataset=plates", f"/train/hyperparameters?{MAJORITY}", f"/train/review?{MAJORITY}"),
-    *("/jobs", "/queue", "/jobs/common", "/compare?job=common&job=bright", "/models", "/models/common", "/models/bright"),
+    *(f"/train/review?{MAJORITY}&set.epochs=0", f"/train/review?{MAJORITY}&name=a%20b", "/train/settings?dataset=plates&network=none"),
+    *("/jobs", "/queue", "/jobs/common", "/jobs/broke", "/compare?job=common", "/compare?job=common&job=bright"),
+    *("/models", "/models/common", "/models/bright"),
     *("/models/common/try", "/models/bright/try", "/models/common/try?stem=STEM&against=bright"),
     *("/machine", "/machine/self-test/common", "/machine/disk?failed_days=1", "/machine/tokens", "/nothing"),
 )
@@ -30,6 +34,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     draw_dataset(home / "datasets" / "plates")
     draw_dataset(home / "datasets" / "faulty")
     (home / "datasets" / "faulty" / "labels" / "p1.png").unlink()
+    written_job(home / "checkpoints", "broke", [Stage(state="training", stage="training"), Failed(cause="It broke.", cure="Mend it.")])
     with services(home) as address, httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
         fields = {"dataset": "plates", "network": "majority/majority/none", "validation": "20", "seed": "0", "name": "common"}
         assert client.post("/train", data=fields).status_code == 303
@@ -54,6 +59,7 @@ def test_axe_finds_nothing_serious_on_a_page_light_and_dark(page: Page, path: st
         page.goto("/models/common/try")
         path = path.replace("STEM", re.search(r"stem=(\w+)", page.content())[1])
     page.goto(path)
+    page.evaluate("document.querySelectorAll('main details').forEach(details => (details.open = true))")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         grave = grave_findings(page)

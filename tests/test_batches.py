@@ -81,6 +81,19 @@ def test_many_files_with_a_bad_one_and_two_of_one_name_are_answered_but_for_the_
         assert json.loads(answers.read("problems.json")) == state["failures"]
 
 
+@pytest.mark.parametrize("second", ["day1.zip", "day1/p.png"])
+def test_nothing_that_came_takes_the_place_of_what_came_before_it_under_the_same_name(inference: TestClient, second: str):
+    first, other = picture(1, 30, 40), picture(2, 30, 40)
+    sent = [("day1/p.png", first), ("day1.zip", packed({"p.png": other})), ("day1/p-2.png", first)]
+    sent += [(second, packed({"p.png": first}) if second.endswith(".zip") else other), ("day1/p-2.png", other)]
+    state = ended(inference, inference.post(BATCHES, files=[("picture", file) for file in sent]).json()["id"])
+    assert (state["state"], state["done"], state["failures"]) == ("finished", 5, {})
+    with result(inference, state["id"]) as answers:
+        names = answers.namelist()
+        assert len(set(names)) == len(names) == 6
+        assert len(json.loads(answers.read("segments.json"))) == 5
+
+
 def test_a_wish_holds_for_the_whole_batch(inference: TestClient):
     content = picture(1, 30, 40)
     state = ended(inference, inference.post(f"{BATCHES}?answer=overlay&classes=dark", files={"picture": ("p.png", content)}).json()["id"])

@@ -355,6 +355,13 @@ def test_copies_look_alike_and_different_pictures_do_not():
     assert group_alike(looks + copies, [str(place) for place in range(100)]) == [*range(50), *range(50)]
 
 
+@pytest.mark.parametrize("mode", ["HSV", "LAB", "RGBX", "RGBa", "CMYK", "LA", "L", "I;16", "F"])
+def test_a_picture_of_any_mode_has_a_look(mode: str):
+    plate = Image.open(Path(__file__).parent.parent / "datasets" / "dummy_dataset" / "images" / "plate_00.png")
+    between = {"RGBa": "RGBA", "I;16": "I"}.get(mode, "RGB")
+    assert look_of(plate.convert(between).convert(mode)) > 0
+
+
 @given(
     shows=some.lists(some.sets(some.integers(0, 4)), min_size=4, max_size=60),
     twins=some.lists(some.integers(0, 59), max_size=8),

@@ -74,3 +74,19 @@ def test_up_says_which_port_is_taken_and_what_to_do(maskwright):
     said = " ".join(result.stderr.split())
     assert f"Port {port}" in said
     assert "SDK_PORT=" in said
+
+
+def test_a_dataset_is_taken_elsewhere(maskwright, dataset: Path, tmp_path: Path):
+    for format, file in (("index_masks", "labels/p0.png"), ("coco", "annotations.json")):
+        result = maskwright("export", dataset, "--to", tmp_path / format, "--format", format)
+        assert result.returncode == 0, result.stderr
+        assert (tmp_path / format / file).exists()
+    again = maskwright("export", dataset, "--to", tmp_path / "coco")
+    assert again.returncode == 2
+    assert "There is something at coco already." in " ".join(again.stderr.split())
+
+
+def test_a_seed_below_nothing_is_refused(maskwright, dataset: Path):
+    result = maskwright("train", dataset, "--engine", "majority", "--seed", "-1")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr

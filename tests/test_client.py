@@ -16,9 +16,11 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from annotations.dataset import read_mask, read_picture
-from contracts.errors import Invalid, Late, NotFound, Unavailable
+from cli.predict import predict_all
+from contracts.errors import Invalid, Late, NotFound, TooLarge, Unavailable
 from maskwright_client import AsyncClient, Client
 from tests.conftest import ROOT
 from tests.served import CLASSES
@@ -74,6 +76,40 @@ def test_a_client_reads_models_and_every_answer(service: Service, folder: Path):
         only = client.mask("texture", path, classes=["dark"])
         assert (only == np.where(mask == 1, 1, 0)).all()
         assert (np.asarray(Image.open(io.BytesIO(client.answer("texture", path, "mask")))) == mask).all()
+
+
+def test_a_service_of_this_machine_is_asked_past_the_proxy_of_the_environment(service: Service, monkeypatch: pytest.MonkeyPatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    async def ask() -> int:
+        async with AsyncClient(service.url) as client:
+            return len(await client.models())
+
+    with Client(service.url) as client:
+        assert len(client.models()) == asyncio.run(ask()) == 2
+    with Client("http://service.invalid", timeout=5) as far, pytest.raises(Unavailable):
+        far.models()
+
+
+def test_a_picture_that_is_larger_than_pillow_takes_from_strangers_is_asked_about_and_shown(
+    service: Service, checkpoints: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with Client(service.url) as client:
+        truth = client.mask("texture", folder / "a.png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        with pytest.raises(Image.DecompressionBombError):
+            Image.open(folder / "a.png")
+        assert np.array_equal(client.mask("texture", folder / "a.png"), truth)
+    monkeypatch.setenv("LARGEST_PICTURE", "1100")  # Pillow refuses twice as many
+    ask = (str(checkpoints / "texture" / "model"), [folder / "a.png"], tmp_path / "m.png", None, None, Console(quiet=True))
+    refused = [looked.problem for looked in predict_all(*ask)]
+    assert isinstance(refused[0], TooLarge)
+    monkeypatch.setenv("LARGEST_PICTURE", "2400")
+    assert [looked.problem for looked in predict_all(*ask)] == [None]
+    assert np.array_equal(read_mask(tmp_path / "m.png"), truth)
 
 
 def test_an_async_client_gives_the_same_answers_many_at_once(service: Service, folder: Path):

@@ -220,6 +220,15 @@ def test_a_picture_is_shown_with_its_mask(api: TestClient, dataset: Path):
     assert api.get("/v1/datasets/plates/overlays/p99").status_code == 400
 
 
+def test_a_picture_with_more_pixels_than_are_read_is_answered_with_a_sentence(
+    api: TestClient, dataset: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for path in ("overlays/p0?width=128", "augmented?count=1&crop=32"):
+        answer = api.get(f"/v1/datasets/plates/{path}")
+        assert (answer.status_code, answer.json()["cure"]) == (400, "See the dataset's findings.")
+
+
 def test_a_thumbnail_is_kept_until_its_mask_changes(api: TestClient, dataset: Path):
     address = "/v1/datasets/plates/overlays/p0?width=128"
     first = api.get(address).content

@@ -196,6 +196,16 @@ def test_problems_are_pages_with_cause_and_cure(gui: TestClient):
         assert 'class="cure"' in answer.text
 
 
+def test_an_address_that_asks_for_something_odd_is_answered_with_a_page(gui: TestClient, job: str):
+    answer = gui.get("/jobs?place=x")
+    assert answer.status_code == 400
+    assert "“place” cannot be read" in text_of(answer)
+    assert 'class="cure"' in answer.text
+    last = gui.get("/jobs?place=9&search=plates")
+    assert str(last.url).endswith("/jobs?search=plates&place=1"), "there is no ninth page: the last one is shown"
+    assert "common" in last.text
+
+
 def test_services_that_are_not_started_are_named_with_what_to_do():
     nowhere = Settings(docker_sdk_api_url="http://127.0.0.1:9", inference_api_url="http://127.0.0.1:9")
     with TestClient(create_app(nowhere)) as client:

@@ -198,6 +198,13 @@ def test_many_pictures_are_answered_in_their_order_and_a_bad_one_keeps_back_none
         assert archive.namelist() == ["p.png", "p-2.png", "problems.json"]
         assert (np.asarray(Image.open(io.BytesIO(archive.read("p-2.png")))) == truth[:50]).all()
         assert "no.png" in json.loads(archive.read("problems.json"))
+    sent = [("picture", (name, file_of(pixels[:height]))) for name, height in (("p.png", 90), ("p-3.png", 50), ("p.png", 60))]
+    with zipfile.ZipFile(io.BytesIO(inference.post("/v1/models/brightness/predict/batch", files=sent).content)) as archive:
+        masks = {name: np.asarray(Image.open(io.BytesIO(archive.read(name)))).shape[0] for name in archive.namelist()}
+        assert masks == {"p.png": 90, "p-3.png": 50, "p-2.png": 60}
+    sent = [("picture", ("b/no.png", b"no"))] * 2
+    with zipfile.ZipFile(io.BytesIO(inference.post("/v1/models/brightness/predict/batch", files=sent).content)) as archive:
+        assert list(json.loads(archive.read("problems.json"))) == ["b/no.png", "b/no-2.png"]
 
 
 def test_more_pictures_than_are_taken_get_a_sentence(inference: TestClient):

@@ -60,6 +60,29 @@ def test_the_page_follows_a_training_with_curves_pictures_and_log(page: Page, ad
     page.locator("svg.chart").focus()
     page.keyboard.press("ArrowLeft")
     expect(page.locator(".readout")).to_contain_text("mIoU 0.")
+    whole = page.get_by_role("button", name="Whole")
+    page.keyboard.press("+")
+    expect(whole).to_be_visible()
+    page.keyboard.press("0")
+    expect(whole).to_be_hidden()
+    page.locator("svg.chart").scroll_into_view_if_needed()
+    box = page.locator("svg.chart").bounding_box()
+    page.mouse.move(box["x"] + 80, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    before = epochs.inner_text()
+    expect(epochs).not_to_have_text(before, timeout=30_000)  # news come while the pointer is down
+    expect(page.locator("rect.brush")).to_have_attribute("visibility", "visible")
+    page.mouse.up()
+    expect(whole).to_be_visible()
+    stage = page.locator("#previews .stage").first
+    stage.focus()
+    page.keyboard.press("+")
+    expect(stage).to_have_class(re.compile("zoomed"))
+    page.keyboard.press("Shift+ArrowRight")
+    assert page.locator(".epochs output").inner_text() == "1", "with Shift the arrow moves the picture"
+    page.keyboard.press("0")
+    expect(stage).not_to_have_class(re.compile("zoomed"))
     press(page, "Stop, keep best")
     expect(page.get_by_role("link", name="Try the model")).to_be_visible(timeout=60_000)
 
@@ -74,6 +97,13 @@ def test_two_browsers_see_the_same_job_and_what_one_does_the_other_is_shown(brow
         press(mine, "Stop without a model")
         expect(theirs.get_by_role("button", name="Resume")).to_be_visible(timeout=60_000)
         expect(theirs.locator(".state")).to_have_text("stopped")
+        press(mine, "Resume")
+        expect(mine.get_by_role("button", name="Stop, keep best")).to_be_visible(timeout=60_000)
+        theirs.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # looked at again
+        expect(theirs.get_by_role("button", name="Stop, keep best")).to_be_visible(timeout=60_000)
+        expect(theirs.locator("[data-live=epoch]")).to_contain_text("of 10000", timeout=60_000)
+        press(mine, "Stop, keep best")
+        expect(theirs.get_by_role("link", name="Try the model")).to_be_visible(timeout=60_000)
 
 
 def test_a_job_that_fails_shows_cause_and_cure_on_the_open_page_and_opens_on_them(page: Page, address: str, home: Path):
@@ -107,6 +137,9 @@ def test_a_long_log_is_paged_searched_and_followed_by_its_end(page: Page, addres
     expect(page.locator(".hits button")).to_have_count(111)
     page.locator(".hits button").first.click()
     expect(log).to_contain_text("step 1233\nstep 1234\nstep 1235")
+    for last in ("step 2500", "step 3500"):
+        log.evaluate("pane => (pane.scrollTop = pane.scrollHeight)")
+        expect(log).to_contain_text(last)  # later lines come as one scrolls down
     page.locator("[data-follow]").check()
     expect(log).to_contain_text("step 299999")
     with page.expect_download() as download:
@@ -146,6 +179,10 @@ def test_chosen_jobs_are_compared_with_curves_settings_results_and_pictures(page
     panes = page.locator(".same").first.locator(".pane")
     assert panes.count() == 3
     assert panes.nth(2).locator("img.over").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    page.locator(".legend [data-class='1']").hover()
+    masks = page.locator(".same img.over").count()
+    assert masks > 3
+    expect(page.locator(".same img.over[src^='data:']")).to_have_count(masks)  # one legend dims them all
 
 
 def test_the_open_page_comes_back_when_the_services_do(browser: Browser, tmp_path: Path):

@@ -79,6 +79,25 @@ def test_a_model_that_answers_one_class_only_is_told_so_with_the_likely_causes(g
     assert one_class_only(two, asked, ended=True) is None
 
 
+def test_of_an_ended_job_the_model_is_judged_and_not_the_last_epoch():
+    asked = Job(
+        **{"name": "x", "dataset": "d", "dataset_folder": Path("/"), "created": datetime.now(timezone.utc)},
+        hyperparameters=Hyperparameters(),
+    )
+    knows = Counts(epoch=3, counts=[[90, 5, 0], [3, 7, 0], [1, 0, 9]])
+    gave_up = Counts(epoch=8, counts=[[95, 0, 0], [10, 0, 0], [10, 0, 0]])
+
+    def said(ended: bool, **counts: Counts) -> str | None:
+        verdict = one_class_only(Confusion(classes=CLASSES, **counts), asked, ended)
+        return verdict.cause if verdict else None
+
+    assert said(True, best=knows, latest=gave_up) == "Its last epochs answered “background” only; the model is that of epoch 3."
+    assert said(False, best=knows, latest=gave_up) == "Epoch 8 answered “background” only; the model is that of epoch 3."
+    assert said(True, best=gave_up, latest=knows) == "The model answers “background” everywhere: it has learnt no other class."
+    assert said(False, best=gave_up, latest=knows) is None
+    assert said(True, best=knows, latest=knows) is None
+
+
 def test_the_table_of_confusion_gives_shares_and_the_worst_mistakes_first():
     matrix = matrix_of(Confusion(classes=CLASSES, best=Counts(epoch=2, counts=[[90, 10, 0], [3, 1, 0], [0, 0, 0]])))
     assert matrix is not None

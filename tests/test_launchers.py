@@ -412,6 +412,7 @@ def test_what_a_container_is_asked_for() -> None:
         "security_opt": ["no-new-privileges"],
         "pids_limit": 4096,
         "shm_size": "2g",
+        "log_config": {"type": "json-file", "config": {"max-size": "1m", "max-file": "1"}},
         "device_requests": [{"Driver": "nvidia", "DeviceIDs": ["0", "2"], "Capabilities": [["gpu"]]}],
         "mem_limit": 8_000_000_000,
         "memswap_limit": 8_000_000_000,

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from gui.app import create_app as create_pages
+from gui.backend import Backend
+from gui.settings import Settings as GuiSettings
 from inference_api.app import create_app
 from inference_api.settings import Settings
-from tests.conftest import wait_for
+from tests.conftest import client_of, text_of, wait_for
 from tests.malformed import sound, uploads
 from tests.served import serve_brightness, served
 
@@ -139,3 +143,33 @@ def test_two_declared_gigabytes_are_refused_before_they_come_and_silent_clients_
         assert client.recv(100).startswith(b"HTTP/1.1 200")
     for client in silent:
         client.close()
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("path", ["/dataset/validate", "/v1/jobs", "/v1/jobs/none/stop", "/v1/forecast"])
+def test_no_question_to_docker_sdk_api_is_read_without_an_end(api: TestClient, path: str, declared: bool):
+    length = {"Content-Length": str(8 * 2**20)} if declared else {}
+    answer = api.post(path, content=(b" " * 2**20 for _ in range(8)), headers={"Content-Type": "application/json", **length})
+    assert (answer.status_code, answer.json()["error"]) == (413, "TooLarge")
+    assert says_why(answer)
+
+
+def test_a_file_has_the_limit_of_its_own_route(api: TestClient):
+    upload = api.post("/v1/uploads", json={"files": [{"name": "a.bin", "size": 6 * 2**20}]}).json()["id"]
+    sent = api.put(f"/v1/uploads/{upload}/files/0", content=bytes(6 * 2**20))
+    assert sent.json() == {"received": 6 * 2**20}
+    assert api.post("/v1/models/import", files={"file": ("m.zip", bytes(6 * 2**20))}).status_code == 400, "it is no zip"
+
+
+def test_a_picture_to_try_is_read_no_further_than_it_is_taken(sdk_app: FastAPI, inference_app: FastAPI):
+    app = create_pages(GuiSettings(largest_upload=2**20), Backend(client_of(sdk_app), client_of(inference_app)))
+    form = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="p"\r\n\r\n' + bytes(2**21)
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Accept": "text/html"}
+    with TestClient(app) as gui:
+        answer = gui.post("/models/any/try", content=form, headers=headers)
+        assert answer.status_code == 413
+        said = text_of(answer)
+        assert "The request has more than 1 MB." in said
+        assert "Send smaller files, or fewer at a time." in said
+        wizard = gui.post("/train", content=iter([b"a=" + bytes(5 * 2**20)]), headers={"Content-Type": "application/x-www-form-urlencoded"})
+        assert (wizard.status_code, wizard.json()["error"]) == (413, "TooLarge")

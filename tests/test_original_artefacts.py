@@ -211,6 +211,29 @@ def test_a_zip_of_the_product_that_lacks_its_graph_is_refused(api: TestClient, t
     refused(api, send(api, packed(folder)), "model.json cannot be read")
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "cause"),
+    [
+        ("palette.txt", "0 0 0 1", "palette.txt does not hold red, green and blue of 3 classes."),
+        ("palette.txt", "0 0 0 " * 256 + "0", "palette.txt does not hold"),
+        ("palette.txt", "red", "palette.txt does not hold"),
+        ("configuration.json", "[1]", "configuration.json holds no JSON object."),
+        ("configuration.json", " " * 2**25 + "{}", "configuration.json is no plain file of at most 16 MB."),
+        ("configuration.json", "{", "configuration.json holds no JSON object."),
+        ("configuration.json", "[" * 100_000, "configuration.json holds no JSON object."),
+        ("model.json", {"classes": [f"c{n}" for n in range(256)], "palette": [(0, 0, 0)] * 256}, "names 256 classes and 256 colours"),
+        ("model.json", {"palette": [(0, 0, 0), (0, 0, 256), (0, 0, 0)]}, "A colour in model.json is none."),
+    ],
+)
+def test_a_zip_of_the_product_whose_files_make_no_sense_is_refused(
+    file: str, content: str | dict[str, object], cause: str, api: TestClient, tmp_path: Path
+):
+    serve_brightness(tmp_path / "elsewhere")
+    place = tmp_path / "elsewhere" / "brightness" / "model" / file
+    place.write_text(content if isinstance(content, str) else json.dumps({**json.loads(place.read_bytes()), **content}))
+    refused(api, send(api, packed(place.parent)), cause)
+
+
 def test_the_command_line_brings_in_a_folder_and_says_what_is_wrong(api: TestClient, files: Path, tmp_path: Path):
     serve_brightness(tmp_path / "elsewhere")
 

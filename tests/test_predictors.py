@@ -183,6 +183,14 @@ def test_a_quantiser_that_fails_costs_no_training_its_model(home: Path, folder: 
     assert not (tmp_path / "model.int8.onnx").exists()
 
 
+def test_an_int8_graph_is_calibrated_by_a_tile_of_every_picture(tmp_path: Path):
+    for number in range(3):
+        keep = precisions.keep_tile(tmp_path, number, classes=2)
+        for tile in range(2):
+            assert keep(np.full((1, 3, 4, 4), 10 * number + tile, np.float32)).shape == (1, 2, 4, 4)
+    assert [np.load(file).max() for file in sorted(tmp_path.iterdir())] == [0, 11, 21]
+
+
 def test_answering_loads_nothing_that_reports_its_use():
     program = "import sys, runtimes.openvino; print([name for name in sys.modules if name.startswith('openvino_telemetry.')])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.services import keep_short
 from tests.conftest import ROOT
 
 
@@ -56,6 +57,22 @@ def test_two_starts_at_the_same_time_install_once(tmp_path: Path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("filled") == 1
     assert "Another start is installing here" in result.stdout
+
+
+def test_the_log_of_a_service_is_kept_short_while_it_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LOG_MEGABYTES", "1")
+    monkeypatch.setenv("LOG_FILES", "3")
+    log = tmp_path / "gui.log"
+    keep_short(log)
+    with open(log, "ab", buffering=0) as held:  # as its service holds it
+        for letter in b"abcd":
+            held.write(bytes([letter]) * 2**20)
+            keep_short(log)
+            assert log.stat().st_size == 2**20, "no longer than it may be"
+            held.write(b"\n")
+            keep_short(log)
+        held.write(b"goes on\n")
+    assert {path.name: path.read_bytes()[:1] for path in tmp_path.iterdir()} == {"gui.log": b"g", "gui.log.1": b"d", "gui.log.2": b"c"}
 
 
 def test_a_benchmark_that_does_not_exist_is_answered_with_those_that_do():

@@ -1,5 +1,7 @@
 """setup_solution_parameters.sh: what it asks, checks, refuses with the command that cures it, and writes."""
 
+import os
+import re
 import shutil
 import socket
 import stat
@@ -9,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from contracts.serving import DoorSettings, serving
+from docker_sdk_api.settings import Settings as SdkSettings
+from gui.settings import Settings as GuiSettings
+from inference_api.settings import Settings as InferenceSettings
 from tests.conftest import ROOT
+from tests.engine import compose
 from tests.waits import free_port
 
 TOOLS = ["awk", "bash", "cat", "dirname", "echo", "grep", "head", "id", "ln", "mv", "printf", "rm", "sed", "tail", "tr"]
@@ -48,6 +54,13 @@ class Machine:
     def env(self) -> dict[str, str]:
         lines = (self.folder / ".env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+
+def config_of(file: Path, **environment: str) -> str:
+    """What compose makes of a file, with nothing of this machine's environment."""
+    command = [*compose(), "-f", str(file), "config"]
+    found = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(command, cwd=file.parent, env=found, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 @pytest.fixture
@@ -148,6 +161,67 @@ def test_opening_a_service_to_the_network_wants_a_token(machine: Machine) -> Non
     assert machine.setup("--arch", "cpu", "--yes", "--open", "gui", TOKEN="a" * 32).returncode == 0
     assert (machine.env["GUI_ADDRESS"], machine.env["TOKEN"]) == ("0.0.0.0", "a" * 32)
     assert "SDK_ADDRESS" not in machine.env
+
+
+@pytest.mark.parametrize("token", ["a$b" * 8, "a#b" * 8, "'quoted-quoted-quoted'x", 'a"b' * 8, "a b" * 8, "a`b" * 8, "a\\b" * 8, "ä" * 20])
+def test_a_token_that_compose_would_read_as_another_one_is_refused_without_showing_it(machine: Machine, token: str) -> None:
+    done = machine.setup("--arch", "cpu", "--yes", TOKEN=token)
+    assert done.returncode == 2
+    assert "TOKEN may hold letters, digits and" in done.stderr
+    assert token not in done.stdout + done.stderr
+    (machine.folder / ".env").write_text(f"TOKEN={token}\n")
+    assert machine.setup("--arch", "cpu", "--yes").returncode == 2, "an older version wrote it"
+
+
+@pytest.mark.parametrize("value", ["/mnt/$new", "/mnt/a 'b'", "/mnt/a #1", "#1", " /mnt", "/mnt ", "/mnt/a\nTOKEN=b", "/mnt/a\\b"])
+def test_no_value_is_written_that_compose_would_read_as_another_one(machine: Machine, value: str) -> None:
+    done = machine.setup("--arch", "cpu", "--yes", DATASETS=value)
+    assert done.returncode == 2
+    assert "DATASETS holds a sign that compose reads as more than itself" in done.stderr
+    assert not (machine.folder / ".env").exists()
+
+
+def test_what_is_written_is_what_compose_hands_to_the_services(machine: Machine) -> None:
+    shutil.copy(ROOT / "run" / "run_cpu.yml", machine.folder / "run")
+    given = {"TOKEN": "aZ0._~+/=-" * 4, "HOSTS": "lab.example a#b.example", "DATASETS": "/mnt/some pictures#2"}
+    assert machine.setup("--arch", "cpu", "--yes", **given).returncode == 0
+    said = config_of(machine.folder / "run" / "run_cpu.yml")
+    assert said.count(f"TOKEN: {given['TOKEN']}\n") == said.count(f"HOSTS: {given['HOSTS']}\n") == 3
+    assert given["DATASETS"] in said
+
+
+NOT_IN_CONTAINERS = {
+    *("TASK_PYTHON", "GLUON_TASK_PYTHON", "RAY_ADDRESS", "RAY_PYTHON", "RAY_CPUS", "STORE", "GO_ON_ELSEWHERE", "WEIGHTS_MIRROR"),
+    *("TLS", "TLS_CERT", "TLS_KEY", "API_CERTIFICATE"),
+}
+"""Of other launchers, or files that a container does not see. TLS is the pages' alone."""
+
+
+@pytest.mark.parametrize("arch", ["cpu", "gpu_mkl"])
+def test_every_setting_reaches_its_container_and_no_log_is_without_an_end(arch: str) -> None:
+    given = {"LARGEST_UNPACKED": "5", "DEADLINE": "7", "LARGEST_PICTURE": "11", "LOG_MEGABYTES": "13", "LOG_FILES": "17"}
+    plain, said = (config_of(ROOT / "run" / f"run_{arch}.yml", **more) for more in ({}, given))
+    for service, kind in (("docker_sdk_api", SdkSettings), ("inference_api", InferenceSettings), ("gui", GuiSettings)):
+        part = service_of(plain, service)
+        missing = {field.upper() for field in kind.model_fields if f"      {field.upper()}: " not in part}
+        assert missing <= NOT_IN_CONTAINERS, (service, missing - NOT_IN_CONTAINERS)
+        assert re.search(r"max-file: ['\"]3['\"]\s+max-size: 10m", part)
+        assert re.search(r"max-file: ['\"]17['\"]\s+max-size: 13m", service_of(said, service))
+    for service, name in (("docker_sdk_api", "LARGEST_UNPACKED"), ("inference_api", "DEADLINE"), ("gui", "LARGEST_PICTURE")):
+        assert re.search(rf"{name}: ['\"]{given[name]}['\"]", service_of(said, service))
+
+
+@pytest.mark.parametrize("kind", [SdkSettings, InferenceSettings, GuiSettings])
+def test_a_setting_that_compose_hands_on_empty_says_nothing(kind: type[DoorSettings], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = kind()
+    for name in kind.model_fields:
+        monkeypatch.setenv(name.upper(), "")
+    assert kind() == plain
+
+
+def service_of(config: str, name: str) -> str:
+    """A service's part of what compose says of all."""
+    return re.split(r"^  (?=\w)", config.partition(f"\n  {name}:\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def test_proxies_reach_the_env_file_and_nothing_that_is_printed(machine: Machine) -> None:

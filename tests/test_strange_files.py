@@ -1,17 +1,23 @@
 """A training owns its folder: what it puts there in the place of a file is not read through, not waited for and not written to."""
 
+import asyncio
 import io
 import json
 import os
+import re
+import resource
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import Message
 
 from contracts.errors import Invalid
-from contracts.events import EpochDone, Finished, Preview, Queued, Started, now
+from contracts.events import EpochDone, Finished, Preview, Queued, Started, Warned, now
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import EpochScores, Job
 from contracts.job_folder import JobFolder
@@ -20,12 +26,15 @@ from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.launchers import Task
 from docker_sdk_api.launchers.container import container_request
 from docker_sdk_api.launchers.process import ProcessLauncher
+from docker_sdk_api.logs import LONGEST, LineReader, _lines_with
+from docker_sdk_api.routes import PlainFile
 from docker_sdk_api.settings import Settings
 from tests.served import serve_brightness
 from tests.test_training import write_job
 
 FILES = ("train.log", "log.csv", "confusion.json", "split.json", "weights.json")
 SHEET = "epoch-0001.jpg"
+HUGE = 2**37
 SECRET = '["sesame", "0 0 0"]'
 ASKED = (
     *("log", "log/file", "log/part", "log/part?after=0", "log/search?word=e", "log/stream", "events", "log.csv", "confusion", "usage"),
@@ -202,3 +211,85 @@ def test_an_old_client_s_job_that_made_more_of_itself_is_not_started_again(
     else:
         with pytest.raises(Invalid, match="what its client cannot"):
             jobs.launching.task(altered, folder)
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """No more than 2 GiB beyond what there is by now."""
+    present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (present + 2**31, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_file_without_an_end_costs_no_service_its_memory(api: TestClient, inference_api: TestClient, folder: JobFolder) -> None:
+    """What is not written takes no room: a training can make a file of any size at once."""
+    behind = f"{Warned(message='behind it').model_dump_json()}\n"
+    told = (folder.events_file, folder.log_file, folder.split_file, folder.confusion_file, folder.stop_file)
+    for path in (*told, folder.model / "palette.txt"):
+        path.touch()
+        os.truncate(path, HUGE)
+        with open(path, "a") as file:
+            file.write(f"\n{behind}")
+    with little_memory():
+        found = api.get("/v1/jobs/m")
+        answers = [api.get(f"/v1/jobs/m/{part}".rstrip("/")) for part in ASKED if part not in ("log/file", "log.csv")]
+        answers += [api.get(path) for path in ("/v1/jobs", "/v1/models/m/pictures", "/v1/diagnostics")]
+        answers += [api.post("/jobs/container/logs", json={"name": "m"}), inference_api.get("/models/m/palette")]
+        os.truncate(folder.model / "model.json", HUGE)
+        answers += [service.get("/v1/models") for service in (api, inference_api)]
+    assert [answer.url for answer in answers if answer.status_code >= 500] == []
+    assert "behind it" in found.json()["status"]["warnings"]
+    assert "behind it" in api.get("/v1/jobs/m/log/stream").text
+    assert "behind it" in api.get("/v1/jobs/m/events").text
+    assert api.get("/v1/jobs/m/confusion").status_code == 404
+    assert inference_api.get("/v1/models/m").status_code == 500
+
+
+def test_a_line_that_is_too_long_is_passed_over_and_what_stands_around_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(b"one\rfirst\n" + b"x" * (LONGEST - 9) + b"\n" + b"y" * LONGEST + b"\nlast\n" + b"z" * 2 * LONGEST)
+    reader, seen, before = LineReader(file), list[str](), -1
+    while reader.offset > before:
+        before = reader.offset
+        seen += [line for line, _ in reader.read()]
+        assert reader.offset - before <= LONGEST
+    assert [line[:9] for line in seen] == ["one\rfirst", "xxxxxxxxx", "last"]
+    with file.open("ab") as more:
+        more.write(b"\nmore\n")
+    assert reader.read()[0][0] == "more"
+
+
+def test_a_log_that_grows_while_it_is_downloaded_is_sent_as_long_as_it_was_said_to_be(tmp_path: Path) -> None:
+    file = tmp_path / "train.log"
+    file.write_bytes(b"x" * 200_000)
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        with open(file, "ab") as log:  # faster than it is read
+            log.write(b"y" * 70_000 if len(sent) < 50 else b"")
+
+    scope = {"type": "http", "method": "GET", "headers": []}
+    asyncio.run(PlainFile(open_plain(file), "text/plain")(scope, nothing, send))
+    assert dict(sent[0]["headers"])[b"content-length"] == b"200000"
+    assert b"".join(message["body"] for message in sent[1:]) == b"x" * 200_000
+    assert [message["more_body"] for message in sent[1:]] == [True] * (len(sent) - 2) + [False]
+
+
+async def nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def test_a_log_that_is_cut_short_while_it_is_searched_ends_the_search_and_not_the_service(tmp_path: Path) -> None:
+    """Read in place (mmap), the second block would be a signal that ends the process."""
+    file = tmp_path / "train.log"
+    file.write_bytes(b"a word\n" * 1_000_000)
+    with open_plain(file) as opened:
+        found = _lines_with(opened.fileno(), re.compile(b"word"), 7_000_000)
+        assert next(found) == (6_999_993, b"a word")
+        os.truncate(file, 70)
+        assert [at for at, _ in found][-10:] == [63, 56, 49, 42, 35, 28, 21, 14, 7, 0]

@@ -14,13 +14,18 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from gui.trying import in_common, shown_doubt
+from contracts.errors import TooLarge
+from gui.app import create_app
+from gui.backend import Backend
+from gui.settings import Settings
+from gui.trying import AT_ONCE, in_common, shown_doubt, shown_picture
 from tests.clicks import leaves_things_open, needs_chromium, services
-from tests.conftest import draw_dataset, run_job, text_of
+from tests.conftest import client_of, draw_dataset, run_job, text_of
 from tests.test_model_pages import bring, packed
 
 
@@ -112,6 +117,43 @@ def test_all_masks_are_saved_as_a_zip_and_all_segments_as_json(gui: TestClient, 
     assert 'filename="bright-segments.json"' in listed.headers["content-disposition"]
 
 
+def test_of_two_models_beside_each_other_both_answers_are_saved(gui: TestClient, api: TestClient, bright: str, tmp_path: Path):
+    second = bring(api, tmp_path, "second")
+    page = gui.get(f"/models/{bright}/try?against={second}").text
+    masks_at, listed_at = (html.unescape(at) for at in re.findall(r'formaction="([^"]+)"', page))
+    pictures = [("picture", ("a.png", black_and_white())), ("picture", ("c.png", grey(255)))]
+    masks = gui.post(masks_at, files=pictures)
+    assert masks.headers["content-disposition"] == 'attachment; filename="bright-second-masks.zip"'
+    archive = zipfile.ZipFile(io.BytesIO(masks.content))
+    assert archive.namelist() == ["bright/a.png", "bright/c.png", "second/a.png", "second/c.png"]
+    assert archive.read("bright/a.png") == archive.read("second/a.png")
+    listed = gui.post(listed_at, files=pictures).json()
+    assert [[row["file"] for row in listed[name]] for name in (bright, second)] == [["a.png", "c.png"]] * 2
+    assert gui.post(masks_at, files=[("picture", ("b.png", b"no picture"))]).status_code == 200, "the zip says why"
+    assert gui.post(masks_at).status_code == 400
+
+
+def test_a_picture_beyond_pillows_own_limit_is_shown_and_one_beyond_the_settings_says_so(
+    api: TestClient, sdk_app: FastAPI, inference_app: FastAPI, bright: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    backend = Backend(client_of(sdk_app), client_of(inference_app))
+    with TestClient(create_app(Settings(), backend)) as gui:
+        assert gui.post(f"/models/{bright}/try", files={"picture": ("a.png", grey(255))}).status_code == 200
+    for limit in (500, 1000):  # Pillow refuses the one, and warns of the other
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(TooLarge, match="LARGEST_PICTURE"):
+            shown_picture(grey(255))
+
+
+def test_more_pictures_than_a_form_may_have_are_refused_with_the_reason(gui: TestClient, bright: str):
+    pictures = [("picture", (f"{number}.png", grey(255))) for number in range(AT_ONCE + 1)]
+    refused = gui.post(f"/models/{bright}/try", files=pictures)
+    assert refused.status_code == 400
+    assert "Not found" not in text_of(refused)
+    assert f"Too many files. Maximum number of files is {AT_ONCE}" in text_of(refused)
+
+
 def test_one_reading_gives_mask_confidence_and_segments(inference_api: TestClient, bright: str):
     def ask(answer: str, path: str = "predict") -> httpx.Response:
         return inference_api.post(f"/v1/models/{bright}/{path}?answer={answer}", files={"picture": ("a.png", black_and_white())})
@@ -181,11 +223,17 @@ def test_pictures_are_looked_at_one_by_one_and_chosen_from_a_strip(page: Page):
 @leaves_things_open
 def test_a_second_model_is_put_beside_the_first_by_choosing_it(page: Page):
     page.goto("/models/bright/try")
+    page.locator("input[type=file]").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": black_and_white()})
+    expect(page.locator("article img.seen")).to_have_count(1)
     page.get_by_label("Beside it").select_option("second")
     page.wait_for_url("**/models/bright/try?against=second")
-    page.locator("input[type=file]").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": black_and_white()})
-    expect(page.get_by_text("the two agree on 100")).to_be_visible()
+    expect(page.get_by_text("the two agree on 100")).to_be_visible()  # the picture stayed
     expect(page.locator("article img.seen")).to_have_count(2)
+    expect(page.get_by_label("Beside it")).to_be_focused()
+    page.get_by_label("Model").select_option("second")
+    page.wait_for_url("**/models/second/try*")
+    expect(page.get_by_role("heading", name="Try second")).to_be_visible()
+    expect(page.get_by_role("heading", name="a.png")).to_be_visible()
 
 
 def test_the_calls_to_copy_run_as_they_stand(address: str, tmp_path: Path):

@@ -21,6 +21,7 @@ from annotations.formats import recognise_format
 from annotations.waggle import import_run, open_run
 from contracts.errors import Invalid
 from contracts.hyperparameters import read_hyperparameters
+from contracts.job_folder import JobFolder
 from contracts.networks import find_network
 from contracts.waggle import WaggleConfig, read_waggle_config
 from docker_sdk_api.launchers.process import ProcessLauncher
@@ -29,12 +30,15 @@ from inference_api.settings import Settings as InferenceSettings
 from tests.conftest import ROOT, wait_for
 from training_api.engines import Plan
 from training_api.engines.pytorch_networks import build_network
+from training_api.figures import Events, FiguresFile, StepLog
 from training_api.metrics import ConfusionMatrix
+from training_api.waggle.__main__ import main as container
 from training_api.waggle.checkpoint import put_weights, read_checkpoint
 from training_api.waggle.engine import WaggleEngine, WaggleStep
 from training_api.waggle.pictures import WholePictures, stack
 from training_api.waggle.results import COLUMNS, Results, scores_of
 from training_api.waggle.tiles import Tile
+from training_api.waggle.training import WaggleTraining
 
 LEARNS = {"max_iteration": 52, "lr": 1e-6, "momentum": 0.9, "weight_decay": 0.0005, "interval_validate": 20}
 """The loss is summed over 96 × 96 pixels: of a mean, this rate would be 0.009."""
@@ -417,13 +421,43 @@ def test_a_backbone_alone_is_a_start_and_another_network_is_refused(tmp_path: Pa
         put_weights(network, read_checkpoint(file), file)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_a_cure(tmp_path: Path):
+@pytest.mark.parametrize("loss", [torch.nan, torch.inf])
+def test_a_loss_that_is_no_number_ends_the_run_with_a_cure_before_it_is_told(tmp_path: Path, loss: float):
+    folder = JobFolder(tmp_path)
+    figures = FiguresFile(folder, ["sky", "cloud"])
+    log = StepLog(figures, Events(folder), 1, 1, 1, WaggleTraining.calmer)
+    log.add(WaggleStep(torch.tensor(loss), 1, 1e-3, iteration=40, counts=torch.zeros(4, dtype=torch.int64)))
+    with pytest.raises(Invalid, match="iteration 40 is no number") as refused:
+        log.finish()
+    assert "smaller lr" in refused.value.cure
+    figures.close(published=False)
+    assert not folder.events_file.exists()
+    assert len(folder.figures_file.read_text().splitlines()) == 1
+
+
+def test_pictures_that_are_read_in_tiles_have_no_part_in_the_validation_loss(tmp_path: Path):
     run = open_run(draw_clouds(tmp_path, pictures=2, size=(16, 16)), "config.list", "waggle_cloud")
     (tmp_path / "split.json").write_text("{}")
-    results = Results(run, 0, tmp_path / "split.json")
-    results.step(0, WaggleStep(torch.tensor(torch.nan), 1, 1e-3, iteration=0, counts=torch.zeros(4, dtype=torch.int64)))
-    with pytest.raises(Invalid, match="iteration 0 is no number") as refused:
-        results.flush()
-    assert "smaller lr" in refused.value.cure
-    assert pd.read_csv(run.output / "log.csv")["train/acc"].isna().all()
+    training = WaggleTraining.__new__(WaggleTraining)  # no more of it than what it was last asked for
+    training.engine = WaggleEngine.__new__(WaggleEngine)
+    training.engine.seen = np.zeros((1, 2, 16, 16), np.float32)
+    losses = [training._loss(np.ones((side, side), np.uint8)) for side in (16, 17)]
+    assert losses == [pytest.approx(16 * 16 * np.log(2)), None]
+    results, matrix = Results(run, 0, tmp_path / "split.json"), ConfusionMatrix(2)
+    for training.losses in (losses, losses[1:]):
+        tile = Tile()
+        tile.add(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8))
+        results.validated(0, 1, training._validation_loss(), matrix, tile)
     results.close()
+    log = pd.read_csv(run.output / "log.csv")
+    assert log["valid/loss"][0] == pytest.approx(losses[0])
+    assert pd.isna(log["valid/loss"][1])
+    Results(run, 1, tmp_path / "split.json").close()  # goes on after them
+    assert len(pd.read_csv(run.output / "log.csv")) == 2
+
+
+def test_a_seed_below_nothing_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "argv", ["waggle", "--image_type", "voc", "--seed", "-1"])
+    with pytest.raises(SystemExit):
+        container()
+    assert "from 0 to 2147483647, not -1" in capsys.readouterr().err

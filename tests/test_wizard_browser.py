@@ -89,6 +89,21 @@ def test_another_network_brings_its_weights_its_time_and_its_place(page: Page):
     expect(page.locator(f"input[value='{MAJORITY}']")).to_be_visible()  # the group that was opened is still open
 
 
+def test_a_choice_is_followed_though_its_answer_was_lost_or_overtaken(page: Page):
+    at(page, "settings")
+    said = page.get_by_text("The connection is lost. Trying again")
+    page.route("**/train/settings?*", lambda route: route.abort(), times=1)
+    choose_network(page, MAJORITY)
+    expect(said).to_be_visible()
+    expect(page.locator("#where")).not_to_contain_text("Several processes")  # asked for again by itself
+    expect(said).to_be_hidden()
+    page.route("**/train/settings?*", lambda _route: None, times=1)  # it is never answered
+    with page.expect_request("**/train/settings?*"):
+        choose_network(page, UNET)
+    page.locator("input[name=name]").fill("overtaken")
+    expect(page.locator("#where")).to_contain_text("Several processes")
+
+
 def test_what_a_setting_costs_and_whether_it_can_be_started_is_said_at_once(page: Page):
     at(page, "hyperparameters")
     memory = re.compile(r"Memory, about\s*\d+\s.B of")
@@ -164,6 +179,10 @@ def test_without_javascript_the_wizard_leads_through_every_choice_to_a_started_j
     expect(page.locator("#set-epochs-help .fault")).to_be_visible()
     page.locator("#set-epochs").fill("2")
     press(page, "Next: Review")
+    page.locator("input[name=name]").fill("no spaces")
+    press(page, "Start training")
+    expect(page.locator("#name-help .fault")).to_be_visible()
+    page.locator("input[name=name]").fill("plain")  # and the button is not dead
     press(page, "Start training")
     page.wait_for_url("**/jobs/plain")
     job = JobFolder(home / "checkpoints" / "plain")

@@ -90,8 +90,7 @@ class Crops:
         if cached is not None:
             return cached
         sample = read_sample(pair, self.settings.short_side)
-        size = sample.picture.nbytes + sample.mask.nbytes
-        if self._cached_bytes + size <= self.cache_bytes:
-            self._cached_bytes += size
+        if self._cached_bytes + sample.nbytes <= self.cache_bytes:
+            self._cached_bytes += sample.nbytes
             self._cache[pair.stem] = sample
         return sample

@@ -6,7 +6,6 @@ from the packages (`Source.digest`), or else from the server that hands the file
 
 import errno
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -23,6 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from contracts.durable import checksum
 from contracts.errors import Unavailable
 
 HERE = Path(__file__).resolve().parent.parent
@@ -143,13 +143,13 @@ def _fetch(source: Source, places: Places, tell: Tell) -> Found:
             packed.unlink()
     promised = source.digest or (f"sha256:{declared}" if declared else "")
     if not _matches(part, promised):
-        actual = _hash(part, promised.partition(":")[0])
+        actual = checksum(part, promised.partition(":")[0])
         part.unlink()
         raise Unavailable(
             f"What {places.address(source)} gave is not the file that was promised: its hash is {actual}, not {promised}. It was removed.",
             "Start again. If it happens again, a proxy or a mirror hands out another file.",
         )
-    found = Found(target, _hash(part, "sha256"), bool(promised))
+    found = Found(target, checksum(part), bool(promised))
     if declared and not source.digest:
         _beside(target).write_text(f"{declared}  {target.name}\n")
     part.replace(target)
@@ -221,23 +221,15 @@ def _checked(source: Source, path: Path) -> Found:
     promised = source.digest or (f"sha256:{beside.read_text().split()[0]}" if beside.is_file() else "")
     if not _matches(path, promised):
         raise Unavailable(
-            f"{path} is not the file that was promised: its hash is {_hash(path, promised.partition(':')[0])}, not {promised}.",
+            f"{path} is not the file that was promised: its hash is {checksum(path, promised.partition(':')[0])}, not {promised}.",
             "Remove it, and fetch it again or copy it anew.",
         )
-    return Found(path, _hash(path, "sha256"), bool(promised))
+    return Found(path, checksum(path), bool(promised))
 
 
 def _matches(path: Path, promised: str) -> bool:
     algorithm, _, digest = promised.partition(":")
-    return not digest or _hash(path, algorithm).startswith(digest)
-
-
-def _hash(path: Path, algorithm: str) -> str:
-    digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return not digest or checksum(path, algorithm).startswith(digest)
 
 
 def _beside(path: Path) -> Path:

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import math
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsFloat
 
+from contracts.errors import Invalid
 from contracts.events import EpochDone, Event, Progress
 from contracts.job import EpochScores
 from contracts.job_folder import JobFolder, write_aside
@@ -15,6 +17,8 @@ from training_api.engines import Step
 from training_api.trackers import Tracker
 
 COLUMNS = ("epoch", "step", "loss", "learning_rate", "mean_iou", "pixel_accuracy")
+CALMER = "Start a new job with a smaller learning rate, with clip above 0, or with precision float32."
+"""What keeps a training from running away."""
 
 
 class Events:
@@ -35,18 +39,17 @@ class StepLog:
     Losses are read from the device only then, so that the device never waits for the log.
     """
 
-    def __init__(self, figures: "FiguresFile", events: Events, epoch: int, epochs: int, steps: int) -> None:
-        self.figures, self.events = figures, events
+    def __init__(self, figures: "FiguresFile", events: Events, epoch: int, epochs: int, steps: int, calmer: str = CALMER) -> None:
+        self.figures, self.events, self.calmer = figures, events, calmer
         self.epoch, self.epochs, self.steps = epoch, epochs, steps
         self.started = self._reported = time.monotonic()
-        self._losses: list[SupportsFloat] = []
-        self._rates: list[float] = []
+        self._waiting: list[Step] = []
         self._crops = self._crops_reported = self._done = 0
         self._sum = 0.0
 
     def add(self, step: Step) -> None:
-        self._losses.append(step.loss)
-        self._rates.append(step.learning_rate)
+        """Raises Invalid, up to a second later, where the training has run away; nothing is then written of that second."""
+        self._waiting.append(step)
         self._crops += step.crops
         if time.monotonic() - self._reported >= 1:
             self._report()
@@ -57,12 +60,13 @@ class StepLog:
         return self._sum / max(1, self._done), self.figures.last_rate
 
     def _report(self) -> None:
-        if not self._losses:
+        if not self._waiting:
             return
-        losses = [float(loss) for loss in self._losses]
-        first = self._done + 1
-        for offset, (loss, rate) in enumerate(zip(losses, self._rates, strict=True)):
-            self.figures.step(self.epoch, first + offset, loss, rate)
+        losses = []
+        for number, step in enumerate(self._waiting, start=self._done + 1):
+            losses.append(sound_loss(step.loss, step.name or f"step {number} of epoch {self.epoch}", self.calmer))
+        for number, (step, loss) in enumerate(zip(self._waiting, losses, strict=True), start=self._done + 1):
+            self.figures.step(self.epoch, number, loss, step.learning_rate)
         now = time.monotonic()
         self._done += len(losses)
         self._sum += sum(losses)
@@ -76,7 +80,15 @@ class StepLog:
             )
         )
         self._reported, self._crops_reported = now, self._crops
-        self._losses, self._rates = [], []
+        self._waiting = []
+
+
+def sound_loss(loss: SupportsFloat, place: str, calmer: str = CALMER) -> float:
+    """The loss as a number. Raises Invalid where it is none, or infinite: JSON has no word for it, and nothing more is learnt."""
+    value = float(loss)
+    if not math.isfinite(value):
+        raise Invalid(f"The loss of {place} is no number any more: the training has run away.", calmer)
+    return value
 
 
 class FiguresFile:
@@ -117,7 +129,7 @@ class FiguresFile:
 
     def close(self, published: bool) -> None:
         """The training is over, with a model or without."""
-        self._file.flush()
+        self._file.close()
         for tracker in self.trackers:
             tracker.close(published)
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +116,8 @@ class Comparing:
 def _quantise(folder: Path, engine: Engine, classes: int, pairs: list[Pair], allowed: float) -> str:
     """Write the int8 graph; why there is none, or an empty sentence."""
     with tempfile.TemporaryDirectory() as tiles:
-        keep = keep_tiles(Path(tiles), classes)
-        for pair in pairs:
+        for number, pair in enumerate(pairs):
+            keep = keep_tile(Path(tiles), number, classes)
             read_whole_picture(read_picture(pair.picture), engine.geometry, engine.normalisation, keep, confidence=None)
         command = [sys.executable, "-m", "training_api.quantise", str(folder / GRAPHS["float32"]), str(folder / GRAPHS["int8"]), tiles]
         try:
@@ -131,12 +132,14 @@ def _quantise(folder: Path, engine: Engine, classes: int, pairs: list[Pair], all
     return note
 
 
-def keep_tiles(folder: Path, classes: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A `predict` that writes down what a network would be asked, and sees nothing in it."""
+def keep_tile(folder: Path, number: int, classes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A `predict` that sees nothing, and writes down one of the tiles that a network would be asked about picture `number`: of the
+    first picture the first, of the second the second or the last that it has, and so on, so that not all are top left corners."""
+    asked = count()
 
     def keep(batch: np.ndarray) -> np.ndarray:
-        if len(list(folder.iterdir())) < CALIBRATED:
-            np.save(folder / f"{len(list(folder.iterdir())):04d}.npy", batch)
+        if next(asked) <= number:
+            np.save(folder / f"{number:04d}.npy", batch)
         return np.zeros((len(batch), classes, *batch.shape[2:]), np.float32)
 
     return keep

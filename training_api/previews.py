@@ -14,6 +14,8 @@ from contracts.durable import write_aside
 ROWS = 4
 CELL = 320
 GAP = 8
+TALLEST = 4 * CELL
+"""A JPEG ends at 65,500 pixels: a narrow picture is shrunk further instead."""
 LAYER = 640
 """Longest side of a layer, in pixels."""
 RIGHT, WRONG = (34, 139, 34), (220, 38, 38)
@@ -47,7 +49,7 @@ class PreviewSheet:
         top = 0
         for row in self.rows:
             for column, cell in enumerate(row):
-                sheet.paste(Image.fromarray(cell), (column * (CELL + GAP), top))
+                sheet.paste(Image.fromarray(cell), (column * (CELL + GAP) + (CELL - cell.shape[1]) // 2, top))
             top += row[0].shape[0] + GAP
         _write(sheet, file, quality=88)
 
@@ -83,8 +85,10 @@ def _difference(truth: np.ndarray, estimate: np.ndarray) -> np.ndarray:
 
 
 def _fit(cell: np.ndarray) -> np.ndarray:
-    height = max(1, round(cell.shape[0] * CELL / cell.shape[1]))
-    return np.asarray(Image.fromarray(cell).resize((CELL, height), Image.Resampling.BILINEAR))
+    """As wide as a column, or as tall as a cell may be."""
+    scale = min(CELL / cell.shape[1], TALLEST / cell.shape[0])
+    size = (max(1, round(cell.shape[1] * scale)), max(1, round(cell.shape[0] * scale)))
+    return np.asarray(Image.fromarray(cell).resize(size, Image.Resampling.BILINEAR))
 
 
 def _small(cell: np.ndarray, how: Image.Resampling) -> np.ndarray:

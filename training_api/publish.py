@@ -13,11 +13,13 @@ from annotations.colours import class_colours, overlay, voc_palette
 from annotations.dataset import Pair, read_picture
 from annotations.whole_picture import Normalisation, read_whole_picture, resize_picture, working_size
 from contracts.errors import Broken
+from contracts.events import fold
 from contracts.job import Job
 from contracts.job_folder import JobFolder, folder_aside
 from contracts.model import Comparison, Geometry, Model, Parity
 from training_api.checkpoints import best_scores
 from training_api.engines import Engine
+from training_api.previews import CELL, TALLEST
 from training_api.weights import read_roots
 
 COMPARED = 4
@@ -46,7 +48,7 @@ def publish(
         engine.export(aside)
         predictor = "onnx_graph" if (aside / GRAPH).exists() else "majority"
         parity = compare(aside, engine, (read_picture(pair.picture) for pair in validation[:COMPARED]))
-        seconds = (datetime.now(timezone.utc) - job.created).total_seconds()
+        seconds = sum(scores.seconds for scores in fold(folder.events()).history)  # not those in the queue, or while it was stopped
         comparisons = []
         if predictor == "onnx_graph":
             from training_api.precisions import compare_precisions  # needs the runtimes, which majority goes without
@@ -198,5 +200,6 @@ def _example(folder: Path, engine: Engine, pair: Pair, classes: list[str]) -> No
     picture = read_picture(pair.picture)
     mask = read_whole_picture(picture, engine.geometry, engine.normalisation, engine.predict).mask
     seen = overlay(picture, mask, class_colours(len(classes)))
-    small = resize_picture(seen, working_size(seen.shape, short_side=320))
-    Image.fromarray(small).save(folder / "example.jpg", quality=85)
+    small = Image.fromarray(resize_picture(seen, working_size(seen.shape, short_side=CELL)))
+    small.thumbnail((TALLEST, TALLEST))
+    small.save(folder / "example.jpg", quality=85)

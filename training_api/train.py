@@ -14,6 +14,7 @@ from annotations.dataset import Dataset, Pair, open_dataset, read_mask, read_pic
 from annotations.doctor.check import Report, check_dataset
 from annotations.split import Split
 from annotations.whole_picture import read_whole_picture
+from contracts.errors import Invalid
 from contracts.events import EndedEarly, EpochDone, Finished, Preview, Stage, Started, Stopped, TestScored, Warned, boot_id, fold
 from contracts.job import Confusion, Counts, EpochScores, Job
 from contracts.job_folder import JobFolder, write_aside
@@ -22,7 +23,7 @@ from contracts.room import needed, refuse_full, taken
 from training_api.checkpoints import Checkpoints, Reached
 from training_api.data import Crops
 from training_api.engines import FROM_SCRATCH, Engine, Plan, Start, Step, create_engine
-from training_api.figures import Events, FiguresFile, StepLog, epoch_sentence
+from training_api.figures import CALMER, Events, FiguresFile, StepLog, epoch_sentence
 from training_api.group import ALONE, Group, share_out
 from training_api.metrics import ConfusionMatrix
 from training_api.previews import ROWS, PreviewSheet
@@ -91,6 +92,8 @@ def _publish(folder: JobFolder, training: "Training") -> bool:
 class Training:
     """The state of one training: its engine, its split, and how far it is."""
 
+    calmer = CALMER
+
     def __init__(self, folder: JobFolder, job: Job, report: Report, events: Events, group: Group = ALONE) -> None:
         self.folder, self.job, self.events, self.group = folder, job, events, group
         self.dataset = open_dataset(job.dataset_folder)
@@ -99,6 +102,7 @@ class Training:
             if group.first:
                 self.checkpoints.settle()
             self.split = _write_split(folder, job, report)
+            self._refuse_changed()
             start = FROM_SCRATCH if self._goes_on() else self._start()
         self.validation = _pick(self.dataset, self.split.validation)
         self.figures = FiguresFile(folder, self.dataset.classes, writes=group.first)
@@ -137,6 +141,20 @@ class Training:
         if self.reached is not None:
             self._mend(self.reached)
 
+    def _refuse_changed(self) -> None:
+        """Raises Invalid where the dataset has not all that this job began with."""
+        since = "since this job began"
+        there = {pair.stem for pair in self.dataset.pairs}
+        gone = [stem for side in self.split.sides().values() for stem in side if stem not in there]
+        if gone:
+            all_gone = f"{gone[0]} is" if len(gone) == 1 else f"{gone[0]} and {len(gone) - 1} more are"
+            cure = f"Put {'it back with its mask' if len(gone) == 1 else 'them back with their masks'}, or start a new job."
+            raise Invalid(f"The dataset has changed {since}: {all_gone} not there any more.", cure)
+        scored = self.folder.confusion() if self._goes_on() else None
+        if scored is not None and scored.classes != self.dataset.classes:
+            cure = "Name them as they were, in that order, or start a new job."
+            raise Invalid(f"The dataset's classes have changed {since}: they were {', '.join(scored.classes)}.", cure)
+
     def _start(self) -> Start:
         return prepare_start(self.folder, self.job, self.dataset.classes, self.events)
 
@@ -161,7 +179,7 @@ class Training:
                 return True
             _say(self.events, "training", "training")
             started = time.monotonic()
-            log = StepLog(self.figures, self.events, epoch, self.epochs, self.steps)
+            log = StepLog(self.figures, self.events, epoch, self.epochs, self.steps, self.calmer)
             for step in self.engine.train_epoch(epoch):
                 log.add(step)
                 self._heed(step)
@@ -207,12 +225,19 @@ class Training:
             self._show(sheet, scores.epoch)
             self._keep_counts(matrix, scores)
         last = scores.epoch == self.epochs or (not scores.best and self._out_of_patience(scores.epoch))
-        if last and len(matrix.predicted_classes()) == 1:
-            only = self.dataset.classes[matrix.predicted_classes()[0]]
-            self.events.say(
-                Warned(message=f"The model answers “{only}” everywhere. Train longer, or look whether the masks show the other classes.")
-            )
+        if last and self.group.first and len(matrix.predicted_classes()) == 1:
+            self._warn_of_one_class(self.dataset.classes[matrix.predicted_classes()[0]])
         return scores
+
+    def _warn_of_one_class(self, only: str) -> None:
+        """The last epoch answers one class everywhere; so does the model, unless an earlier epoch is better and knew more."""
+        kept = self.folder.confusion()
+        best = kept.best if kept else None
+        if best and sum(map(any, zip(*best.counts, strict=True))) > 1:
+            message = f"Its last epochs answered “{only}” only; the model is that of epoch {best.epoch}. Try a lower learning rate."
+        else:
+            message = f"The model answers “{only}” everywhere. Train longer, or look whether the masks show the other classes."
+        self.events.say(Warned(message=message))
 
     def score_test(self) -> None:
         """The best weights against the pictures that the split keeps for the end, once; nothing where it keeps none."""
@@ -248,6 +273,8 @@ class Training:
             pair = pairs[place]
             picture = read_picture(pair.picture)
             reading = read_whole_picture(picture, self.engine.geometry, self.engine.normalisation, self.engine.predict)
+            if np.isnan(reading.confidence.max()):  # the last step may be the one too far: no loss tells of it any more
+                raise Invalid(f"The network's scores of {pair.stem} are no numbers any more: the training has run away.", self.calmer)
             yield picture, read_mask(pair.mask), reading.mask
 
     def _fill(self, scores: EpochScores, matrix: ConfusionMatrix) -> None:
@@ -301,9 +328,9 @@ class Training:
         if reached.scores is not None and (not told or told[-1].epoch < reached.epoch):
             self.events.say(EpochDone(scores=reached.scores))
         if reached.best is not None and self.group.first_says(not self.checkpoints.has_best()):
-            loss, rate = (reached.scores.loss, reached.scores.learning_rate) if reached.scores else (0.0, 0.0)
+            former = reached.scores or EpochScores(epoch=reached.epoch, loss=0.0, learning_rate=0.0, seconds=0)
             self.best = None
-            self._end_epoch(self._score(EpochScores(epoch=reached.epoch, loss=loss, learning_rate=rate, seconds=0)))
+            self._end_epoch(self._score(former))
 
     def _warn(self, message: str) -> None:
         self.events.say(Warned(message=message))

@@ -25,7 +25,7 @@ def look_of(picture: Image.Image) -> int:
     if picture.mode not in ("L", "RGB") or min(picture.size) > 2 * SAMPLES:
         # A sample of a large picture is enough to shrink it from, at a fraction of the time that reading every pixel takes.
         picture = picture.resize((SAMPLES, SAMPLES), Image.Resampling.NEAREST)
-    if picture.mode in ("1", "P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
+    if picture.mode not in ("L", "RGB", "F") and not picture.mode.startswith("I"):  # neither grey nor numbers
         picture = picture.convert("RGB")
     small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
     grey = np.asarray(small.convert("L") if small.mode == "RGB" else small)

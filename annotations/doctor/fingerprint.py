@@ -6,20 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from annotations.split import SPLIT_FILE
+from contracts.durable import checksum
 
 CLASSES_FILE = "objectclasses.json"
 
 
 def file_digest(path: Path) -> str:
     """64 hexadecimal digits over a file's bytes; empty for a file that is not there."""
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
-            while part := file.read(2**20):
-                digest.update(part)
+        return checksum(path)
     except FileNotFoundError:
         return ""
-    return digest.hexdigest()
 
 
 def fingerprint(classes: list[str], split: bytes, pairs: Iterable[tuple[str, str, str]]) -> str:

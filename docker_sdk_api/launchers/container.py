@@ -102,6 +102,7 @@ def container_request(task: Task, image: str, host_path: Callable[[Path], Path],
         "security_opt": ["no-new-privileges"],
         "pids_limit": PROCESSES,
         "shm_size": SHARED_MEMORY,
+        "log_config": {"type": "json-file", "config": {"max-size": "1m", "max-file": "1"}},  # all but the shell's own words is in train.log
     }
     if task.port is not None:
         request["ports"] = {f"{ASKED_AT}/tcp": ("127.0.0.1", task.port)}

@@ -25,7 +25,7 @@ def augmented(
     given = {key: value for key, value in request.query_params.items() if key in Hyperparameters.model_fields}
     try:
         sheet = augmented_sheet(dataset.pairs, read_hyperparameters(given, {}), count, seed, len(dataset.classes))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise Invalid(f"A picture of {name} cannot be read ({error}).", "See the dataset's findings.") from error
     file = io.BytesIO()
     Image.fromarray(sheet).save(file, "JPEG", quality=88)

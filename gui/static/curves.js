@@ -1,4 +1,4 @@
-// Curves as SVG: panels over one x, a label at each line's end. Drag to zoom, double click for the whole; arrow keys read values.
+// Curves as SVG: panels over one x, a label at each line's end. Drag, + or - to zoom, double click or 0 for the whole; arrow keys read values.
 
 const PAD = { left: 44, right: 116, top: 22, bottom: 30, between: 40 };
 const LABEL = 15;
@@ -63,6 +63,7 @@ export class Curves {
     this.place = place;
     this.smooth = false;
     this.part = null;
+    this.from = null; // where a drag began, in pixels
     this.readout = Object.assign(document.createElement("div"), { className: "readout", hidden: true });
     this.readout.setAttribute("role", "status");
     for (const [name, key] of [["smooth", "smooth"], ["log-scale", "log"]]) {
@@ -85,6 +86,15 @@ export class Curves {
     this.draw();
   }
 
+  /** Closer, or farther with a factor above 1, about the value that is read or about the middle. */
+  closer(factor) {
+    const [read, [low, high]] = [this.pointed, this.figure.reach];
+    const about = read ?? (this.low + this.high) / 2;
+    const [start, end] = [this.low, this.high].map((side) => Math.min(high, Math.max(low, about + (side - about) * factor)));
+    this.zoom(start > low || end < high ? [start, end] : null);
+    if (read !== undefined) this.read(read);
+  }
+
   /** Lets all lines but those of a key stand back; of none: nothing does. */
   dim(key) {
     for (const line of this.place.querySelectorAll("[data-line]")) line.classList.toggle("back", key !== null && line.dataset.line !== key);
@@ -92,6 +102,8 @@ export class Curves {
 
   draw() {
     const { figure, place } = this;
+    this.late = this.from !== null; // nothing is drawn anew under a drag
+    if (this.late) return;
     this.width = place.clientWidth;
     const right = this.width < 480 ? 84 : this.width > 900 ? 168 : PAD.right;
     this.frame = { left: PAD.left, right: Math.max(PAD.left + 40, this.width - right) };
@@ -200,32 +212,38 @@ export class Curves {
   }
 
   wire(svg) {
-    let from = null;
     const pixel = (event) => Math.min(this.frame.right, Math.max(this.frame.left, event.clientX - svg.getBoundingClientRect().left));
     svg.addEventListener("pointerdown", (event) => {
       if (event.pointerType === "touch" || event.button) return;
-      from = pixel(event);
+      this.from = pixel(event);
       svg.setPointerCapture(event.pointerId);
     });
     svg.addEventListener("pointermove", (event) => {
-      if (from !== null) {
-        const [start, end] = [from, pixel(event)].sort((one, other) => one - other);
+      if (this.from !== null) {
+        const [start, end] = [this.from, pixel(event)].sort((one, other) => one - other);
         for (const [key, value] of Object.entries({ x: start, width: end - start, visibility: "visible" })) this.brush.setAttribute(key, value);
       }
       this.read(this.back(pixel(event)));
     });
     svg.addEventListener("pointerup", (event) => {
-      const ends = from === null ? [] : [this.back(from), this.back(pixel(event))].sort((one, other) => one - other);
-      const wide = from !== null && Math.abs(pixel(event) - from) > 8;
-      from = null;
-      if (wide) this.zoom(ends);
+      const [from, to] = [this.from, pixel(event)];
+      this.from = null;
+      if (from !== null && Math.abs(to - from) > 8) this.zoom([this.back(from), this.back(to)].sort((one, other) => one - other));
+      else if (this.late) this.draw();
     });
-    svg.addEventListener("pointerleave", () => from === null && this.rest());
+    svg.addEventListener("pointercancel", () => {
+      this.from = null;
+      this.draw();
+    });
+    svg.addEventListener("pointerleave", () => this.from === null && this.rest());
     svg.addEventListener("dblclick", () => this.zoom(null));
     svg.addEventListener("blur", () => this.rest());
     svg.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (event.key === "Escape") this.zoom(null);
+      const factor = { "+": 0.5, "=": 0.5, "-": 2 }[event.key];
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (["Escape", "0"].includes(event.key)) this.zoom(null);
+      if (factor) this.closer(factor);
       if (!step) return;
       event.preventDefault();
       const known = this.known();

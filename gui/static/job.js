@@ -2,11 +2,12 @@
 import { Curves, look, reach } from "./curves.js";
 import { duration, size } from "./figures.js";
 import { layers } from "./layers.js";
-import { swap } from "./refresh.js";
+import { lost, swap } from "./refresh.js";
 
 const { status: first, classes } = JSON.parse(document.getElementById("job-data").textContent);
 const ENDED = ["finished", "stopped", "failed"];
 const LOAD_EVERY = 3000;
+const CHECK_EVERY = 15_000;
 const head = () => document.querySelector("[data-job]");
 const live = (name) => document.querySelector(`[data-live=${name}]`);
 const tools = document.querySelectorAll("[data-curve-tools]");
@@ -79,8 +80,8 @@ function key(target) {
   return name === undefined ? null : `class ${name}`;
 }
 
-/** What the server words anew; where it does not answer just now, the next event brings it. */
-const renew = (ids) => swap(location.href, ids).catch(() => undefined);
+/** What the server words anew, and whether it did; where it does not answer just now, the next event brings it. */
+const renew = (ids) => swap(location.href, ids).then(() => true, () => false);
 
 /** Whether something changed that decides which buttons and notes there are. */
 function changed(before, status) {
@@ -108,11 +109,6 @@ function grown({ history_from, previews_from, history, previews, ...rest }) {
 let queue = Promise.resolve();
 const take = (status) => (queue = queue.then(() => show(status())).catch(() => undefined));
 
-function lost(yes) {
-  const place = document.querySelector("[data-lost]");
-  if (place) place.hidden = !yes;
-}
-
 function listen() {
   if (source) return;
   source = new EventSource(head().dataset.events);
@@ -120,7 +116,7 @@ function listen() {
   source.addEventListener("news", (event) => take(() => grown(JSON.parse(event.data))));
   source.addEventListener("end", () => {
     rest();
-    document.removeEventListener("visibilitychange", pause);
+    queue = queue.then(stay);
   });
   source.onopen = () => {
     lost(false);
@@ -129,7 +125,8 @@ function listen() {
   source.onerror = () => {
     lost(true);
     if (source?.readyState !== EventSource.CLOSED) return; // the browser itself tries again
-    rest(); // it was answered with a refusal, as while the services start again
+    rest(); // it was answered with a refusal, as while the services start again, or once a session has ended
+    renew(["head"]);
     setTimeout(() => document.hidden || listen(), (retry = Math.min(retry * 2, 15_000)));
   };
 }
@@ -145,6 +142,17 @@ function pause() {
   else if (!ENDED.includes(last.state)) listen();
 }
 
+/** After the end: a job may be resumed, or deleted, elsewhere, and whoever looks at its page is told. */
+function stay() {
+  document.removeEventListener("visibilitychange", pause);
+  document.addEventListener("visibilitychange", check);
+  setInterval(check, CHECK_EVERY);
+}
+
+async function check() {
+  if (!document.hidden && (await renew(["head"])) && head().dataset.state !== last.state) location.reload();
+}
+
 /** What the job takes of the machine: two looks give its share of the processors. */
 let looked = null;
 async function load() {
@@ -154,7 +162,8 @@ async function load() {
   }
   if (!document.hidden) {
     try {
-      const now = await (await fetch(head().dataset.usage)).json();
+      const answer = await fetch(head().dataset.usage);
+      const now = answer.ok && (await answer.json());
       const place = document.querySelector("[data-load]");
       if (now && place) {
         place.hidden = false;
@@ -198,7 +207,8 @@ for (const type of ["pointerover", "focusin"]) document.addEventListener(type, (
 pictures = layers(document.querySelector("#previews [data-viewer]"));
 pictures?.show(first.previews);
 draw(first);
-if (!ENDED.includes(first.state)) {
+if (ENDED.includes(first.state)) stay();
+else {
   document.addEventListener("visibilitychange", pause);
   if (!document.hidden) listen();
   load();

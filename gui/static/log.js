@@ -1,4 +1,4 @@
-// The log, however long: its end as the page came, new lines as they are printed, earlier ones by pages, and the whole searched by the server.
+// The log, however long: its end as the page came, new lines as they are printed, others by pages, and the whole searched by the server.
 import { size } from "./figures.js";
 
 const pane = document.querySelector("[data-log]");
@@ -8,6 +8,8 @@ const tool = (name) => section.querySelector(`[data-${name}]`);
 const [follow, search, said] = ["follow", "search", "said"].map(tool);
 const MOST = 5000; // lines that the page holds; the others stay on the server
 const LINES = 1000;
+const PAGES = 20; // of so many lines the reader of a part has, at most
+const NOBODY = "Nothing answers at the moment: try again.";
 const found = Object.assign(document.createElement("ol"), { className: "hits", hidden: true });
 let lines = list.textContent ? list.textContent.split("\n") : [];
 let start = Number(pane.dataset.start);
@@ -16,7 +18,7 @@ let waiting = [];
 let source = null;
 let retry = 1000;
 let busy = false;
-let away = false; // the page shows a place in the middle of the log
+let away = false; // the page shows a place in the middle of the log, up to the byte `after`
 
 const ask = async (what, words) => {
   const answer = await fetch(`${pane.dataset.log}/${what}?${new URLSearchParams(words)}`);
@@ -33,6 +35,15 @@ function atEnd() {
   return pane.scrollHeight - pane.scrollTop - pane.clientHeight < 24;
 }
 
+/** Of too many lines the first ones go. */
+function shorten(most) {
+  const gone = lines.slice(0, -most);
+  if (!gone.length) return;
+  start += new TextEncoder().encode(gone.join("\n")).length + 1;
+  lines = lines.slice(-most);
+  show();
+}
+
 /** New lines are joined on once a frame: a log that pours does not stop the page. */
 function add(line) {
   if (!waiting.length) requestAnimationFrame(join);
@@ -44,18 +55,19 @@ function join() {
   waiting = [];
   tool("size").textContent = size(after);
   if (away) return;
-  lines.push(...fresh);
-  if (!follow.checked && lines.length > MOST) return rest(); // a reader who has stopped to read keeps what is there
-  if (lines.length > MOST) {
-    const gone = lines.slice(0, -MOST);
-    start += new TextEncoder().encode(gone.join("\n")).length + 1;
-    lines = lines.slice(-MOST);
-    show();
-  } else {
-    if (lines.length === fresh.length) list.textContent = "";
-    list.append((lines.length === fresh.length ? "" : "\n") + fresh.join("\n"));
+  append(fresh);
+  if (follow.checked) shorten(MOST);
+  else if (lines.length > MOST) {
+    away = true; // a reader who has stopped to read keeps what is there, and comes to the others by scrolling
+    rest();
   }
   if (follow.checked) pane.scrollTop = pane.scrollHeight;
+}
+
+function append(fresh) {
+  if (!lines.length) list.textContent = "";
+  list.append((lines.length ? "\n" : "") + fresh.join("\n"));
+  lines.push(...fresh);
 }
 
 function listen() {
@@ -94,32 +106,59 @@ async function earlier() {
     show();
     pane.scrollTop += pane.scrollHeight - height;
   } catch {
-    said.textContent = "Nothing answers at the moment: try again.";
+    said.textContent = NOBODY;
   }
   busy = false;
+}
+
+/** From a place in the middle on; at the last line new ones follow by themselves again. */
+async function later() {
+  if (busy || !away) return;
+  busy = true;
+  try {
+    const part = await ask("part", { after, lines: LINES });
+    if (away && part.start === after) goOn(part);
+  } catch {
+    said.textContent = NOBODY;
+  }
+  busy = false;
+}
+
+function goOn(part) {
+  const fromEnd = pane.scrollHeight - pane.scrollTop;
+  shorten(PAGES * LINES);
+  pane.scrollTop = pane.scrollHeight - fromEnd;
+  if (part.lines.length) append(part.lines);
+  reach(part.end, part.lines.length > 0 && part.end < part.size);
+}
+
+/** Up to which byte the page shows the log, and whether there is more behind it. */
+function reach(end, more) {
+  [after, away] = [end, more];
+  said.textContent = away ? "This is a place in the middle: scroll on from here, or tick Follow for the end." : "";
+  if (!away && pane.dataset.ended === "no") listen();
 }
 
 /** The end again, and followed. */
 async function toEnd() {
   rest();
   const part = await ask("part", { lines: LINES });
-  [lines, start, after, away] = [part.lines, part.start, part.end, false];
+  [lines, start] = [part.lines, part.start];
   show();
-  said.textContent = "";
+  reach(part.end, false);
   pane.scrollTop = pane.scrollHeight;
-  if (pane.dataset.ended === "no") listen();
 }
 
 /** A place in the middle: the lines from a byte on, with some before it. */
 async function goTo(at) {
   rest();
   const [before, behind] = await Promise.all([ask("part", { before: at, lines: 20 }), ask("part", { after: at, lines: LINES })]);
-  [lines, start, away] = [[...before.lines, ...behind.lines], before.start, true];
+  [lines, start] = [[...before.lines, ...behind.lines], before.start];
   follow.checked = false;
   found.hidden = true;
   pane.hidden = false;
   show();
-  said.textContent = "This is a place in the middle: tick Follow for the end.";
+  reach(behind.end, behind.end < behind.size);
   pane.scrollTop = (pane.scrollHeight * before.lines.length) / Math.max(1, lines.length);
 }
 
@@ -140,7 +179,7 @@ async function look() {
     found.replaceChildren(...hits.map((hit) => {
       const button = document.createElement("button");
       button.append(...marked(hit.line, word));
-      button.addEventListener("click", () => goTo(hit.at).catch(() => (said.textContent = "Nothing answers at the moment: try again.")));
+      button.addEventListener("click", () => goTo(hit.at).catch(() => (said.textContent = NOBODY)));
       const row = document.createElement("li");
       row.append(button);
       return row;
@@ -148,7 +187,7 @@ async function look() {
     said.textContent = hits.length ? `${more ? `The last ${hits.length} lines` : hits.length === 1 ? "One line" : `${hits.length} lines`} with “${word}”` : `No line holds “${word}”.`;
     found.scrollTop = found.scrollHeight;
   } catch {
-    said.textContent = "Nothing answers at the moment: try again.";
+    said.textContent = NOBODY;
   }
 }
 
@@ -166,12 +205,13 @@ follow.addEventListener("change", () => {
   search.value = "";
   found.hidden = true;
   pane.hidden = false;
-  toEnd().catch(() => (said.textContent = "Nothing answers at the moment: try again."));
+  toEnd().catch(() => (said.textContent = NOBODY));
 });
 tool("earlier").addEventListener("click", earlier);
 pane.addEventListener("scroll", () => {
-  if (pane.scrollTop < 40 && start > 0 && lines.length < 20 * LINES && pane.scrollHeight > pane.clientHeight + 80) earlier();
+  if (pane.scrollTop < 40 && start > 0 && lines.length < PAGES * LINES && pane.scrollHeight > pane.clientHeight + 80) earlier();
   if (!atEnd()) follow.checked = false;
+  else later();
 });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) rest();

@@ -1,8 +1,27 @@
 // Sections marked data-refresh="seconds" are read again and put in place of themselves: the server alone knows how they look.
 
+/** Nothing answers, or nothing that could: what asks again later is told the truth then. */
+export class Lost extends Error {}
+
+/** Says on the page whether what it shows may be old. */
+export function lost(yes) {
+  document.querySelector("[data-lost]").hidden = !yes;
+}
+
+/** An answer of the server's own. Who is not logged in any more is led to the login. */
+export async function ask(url, init) {
+  const answer = await fetch(url, init).catch((error) => error);
+  if (answer.name === "AbortError") throw answer;
+  lost(!(answer.status < 500));
+  if (!(answer.status < 500)) throw new Lost(answer.message ?? answer.statusText);
+  if (answer.status === 401) location.reload();
+  return answer;
+}
+
 /** Puts the sections `ids` of the page at `url` in place of those shown, where they differ. Throws where there is no such page. */
 export async function swap(url, ids, init) {
-  const answer = await fetch(url, init);
+  const answer = await ask(url, init);
+  if (answer.status === 404) location.reload(); // deleted meanwhile: the page says so
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const id of ids) {
     const shown = document.getElementById(id);

@@ -1,18 +1,48 @@
 // Trying a model without leaving the page: pictures are sent one by one, each answer is put in place, a strip chooses among them.
-import "./copy.js";
+import { offerCopies } from "./copy.js";
+import { ask } from "./refresh.js";
 import { open } from "./viewer.js";
 
-const form = document.querySelector("[data-try]");
-const field = form.querySelector("input[type=file]");
-const busy = form.querySelector("[data-busy]");
-const answer = document.getElementById("answer");
+const field = document.querySelector("[data-try] input[type=file]");
 const strip = Object.assign(document.createElement("ul"), { className: "strip chosen", hidden: true });
+let form, busy, answer;
 let round = 0; // pictures chosen later take the place of those that are still on their way
 
-form.querySelector("[data-drop-hint]").hidden = false;
-answer.before(strip);
+/** The page as it came, or as it came anew for other models. */
+function begin() {
+  form = document.querySelector("[data-try]");
+  busy = form.querySelector("[data-busy]");
+  answer = document.getElementById("answer");
+  form.querySelector("[data-drop-hint]").hidden = false;
+  answer.before(strip);
+  form.addEventListener("submit", (event) => {
+    if (event.submitter?.hasAttribute("formaction")) return; // a file to save
+    event.preventDefault();
+    lookAll();
+  });
+  for (const choice of document.querySelectorAll("[data-choice]")) {
+    choice.querySelector("[data-plain]").hidden = true;
+    choice.addEventListener("change", (event) => choose(choice, event.target.name).catch(() => choice.submit()));
+  }
+}
 
-async function ask() {
+/** Other models: their page takes the place of this one, and the pictures that were chosen stay. */
+async function choose(choice, changed) {
+  const reply = await ask(`${choice.action}?${new URLSearchParams(new FormData(choice))}`);
+  const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+  page.querySelector("[data-try] input[type=file]").replaceWith(field);
+  document.querySelector("main").replaceWith(page.querySelector("main"));
+  document.title = page.title;
+  history.replaceState(null, "", reply.url);
+  strip.replaceChildren();
+  strip.hidden = true;
+  begin();
+  offerCopies();
+  document.querySelector(`[data-choice] [name=${changed}]`)?.focus();
+  await lookAll();
+}
+
+async function lookAll() {
   const pictures = [...field.files];
   if (!pictures.length) return;
   const mine = ++round;
@@ -33,6 +63,7 @@ async function look(picture) {
   const body = new FormData();
   body.append("picture", picture);
   const reply = await fetch(form.action, { method: "POST", body });
+  if (reply.status === 401) location.reload(); // leads to the login
   const page = new DOMParser().parseFromString(await reply.text(), "text/html");
   const article = page.querySelector("[data-seen]");
   if (!article) throw new Error(page.querySelector(".cause")?.textContent ?? "The answer is not the page that was asked for.");
@@ -77,15 +108,11 @@ function take(files) {
   const transfer = new DataTransfer();
   for (const picture of pictures) transfer.items.add(picture);
   field.files = transfer.files;
-  ask();
+  lookAll();
 }
 
-form.addEventListener("submit", (event) => {
-  if (event.submitter?.hasAttribute("formaction")) return; // a file to save
-  event.preventDefault();
-  ask();
-});
-field.addEventListener("change", ask);
+begin();
+field.addEventListener("change", lookAll);
 addEventListener("paste", (event) => take(event.clipboardData.files));
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -103,7 +130,3 @@ addEventListener("keydown", (event) => {
   const now = [...answer.children].findIndex((article) => !article.hidden);
   show(Math.min(answer.children.length - 1, Math.max(0, now + step)));
 });
-for (const choice of document.querySelectorAll("[data-choice]")) {
-  choice.querySelector("[data-plain]").hidden = true;
-  choice.addEventListener("change", () => choice.requestSubmit());
-}

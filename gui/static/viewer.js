@@ -1,6 +1,10 @@
-// The one viewer: wheel or pinch zooms, dragging moves, a double click puts back; o hides the mask while held; arrow keys step.
+// The one viewer: wheel, pinch, + or - zooms, dragging or Shift with an arrow moves, a double click or 0 puts back; o hides the mask
+// while held; arrow keys step.
 
 const FARTHEST = 16;
+const KEYS = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 1 / FARTHEST };
+const MOVES = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const STEP = 40;
 
 /** Makes a figure[data-viewer] live: all its stages show the same part of the picture. Harmless when called twice. */
 export function open(figure) {
@@ -49,6 +53,17 @@ function zoomable(stage, view, show) {
     const { x, y } = place(event);
     zoom(x, y, Math.exp(-event.deltaY / 300));
   }, { passive: false });
+  const keyed = (event) => {
+    const [factor, move] = [KEYS[event.key], event.shiftKey && view.scale > 1 && MOVES[event.key]];
+    if (event.ctrlKey || event.metaKey || event.altKey || !(factor || move)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (factor) return zoom(stage.clientWidth / 2, stage.clientHeight / 2, factor);
+    view.x += move[0] * STEP;
+    view.y += move[1] * STEP;
+    keepInside();
+  };
+  stage.addEventListener("keydown", keyed, { capture: true }); // before what else an arrow key does here
   stage.addEventListener("dblclick", (event) => {
     const { x, y } = place(event);
     zoom(x, y, view.scale > 1 ? 1 / view.scale : 3);
@@ -91,7 +106,7 @@ function opacity(figure) {
 /** Pointing at a class dims all others: the masks are drawn again with the others faint. `data-whole` is the mask as it is. */
 function dimming(figure) {
   const overs = figure.querySelectorAll(".stage img.over[data-classes]");
-  const rows = figure.querySelectorAll("[data-class]");
+  const rows = (figure.closest("[data-legend]") ?? figure).querySelectorAll("[data-class]");
   const drawn = new Map();
   let pointed = null;
   const dim = async (over, row) => {
@@ -109,6 +124,7 @@ function dimming(figure) {
     }
   };
   for (const row of overs.length ? rows : []) {
+    row.tabIndex = 0;
     const only = () => {
       if (!row.querySelector(".swatch")) return;
       pointed = row;

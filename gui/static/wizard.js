@@ -1,12 +1,13 @@
 // The wizard follows each choice: the step's own address is read again with what is typed, and what it says now takes its place.
 import { offerCopies } from "./copy.js";
-import { swap } from "./refresh.js";
+import { Lost, swap } from "./refresh.js";
 
 const form = document.querySelector("form.choice");
 const here = form.getAttribute("data-step"); // form.dataset is the field of that name
+const AGAIN = 3000;
 let waiting = 0;
 let running = new AbortController();
-let changed = new Set();
+const changed = new Map(); // the fields that were changed since the page last followed, each with its last change
 
 /** What the fields hold, as an address carries it. */
 const words = () => new URLSearchParams(new FormData(form)).toString();
@@ -15,22 +16,34 @@ const words = () => new URLSearchParams(new FormData(form)).toString();
 const DECIDES = { dataset: ["split"], network: ["weights", "where"], order: ["networks"], gpus: ["networks", "where"] };
 
 function follow(event) {
+  changed.set(event.target.name, event);
+  soon(250);
+}
+
+function soon(rest) {
   clearTimeout(waiting);
-  changed.add(event.target.name);
-  waiting = setTimeout(async () => {
-    running.abort();
-    running = new AbortController();
-    const url = `${here}?${words()}`;
-    history.replaceState(null, "", url); // reload and Back find what was typed
-    const sections = [...changed].flatMap((name) => DECIDES[name] ?? []);
-    changed = new Set();
-    const sayings = [...document.querySelectorAll("[data-follow]")].map((element) => element.id);
-    const there = new Set(["meaning", ...sections, ...sayings].filter((id) => document.getElementById(id)));
-    await swap(url, [...there], { signal: running.signal }).catch(() => undefined);
-    mark();
-    block();
-    offerCopies();
-  }, 250);
+  waiting = setTimeout(read, rest);
+}
+
+async function read() {
+  running.abort();
+  running = new AbortController();
+  const { signal } = running;
+  const url = `${here}?${words()}`;
+  history.replaceState(null, "", url); // reload and Back find what was typed
+  const asked = [...changed];
+  const sections = asked.flatMap(([name]) => DECIDES[name] ?? []);
+  const sayings = [...document.querySelectorAll("[data-follow]")].map((element) => element.id);
+  const there = new Set(["meaning", ...sections, ...sayings].filter((id) => document.getElementById(id)));
+  try {
+    await swap(url, [...there], { signal });
+    for (const [name, change] of asked) if (changed.get(name) === change) changed.delete(name); // else it was changed again meanwhile
+  } catch (error) {
+    if (!signal.aborted && error instanceof Lost) soon(AGAIN);
+  }
+  mark();
+  block();
+  offerCopies();
 }
 
 /** A field whose help names a fault is marked, for eyes and for screen readers. */

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from contracts.model import Model
+from contracts.plain import read_plain
 
 
 class Majority:
@@ -22,4 +23,4 @@ class Majority:
 
 
 def load(folder: Path, _model: Model, _runtime: str, _precision: str) -> Majority:
-    return Majority(json.loads((folder / "majority.json").read_bytes())["pixels_per_class"])
+    return Majority(json.loads(read_plain(folder / "majority.json"))["pixels_per_class"])

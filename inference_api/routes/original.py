@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from annotations.colours import voc_palette
 from contracts.errors import NotFound, Problem
 from contracts.model import Model
-from contracts.plain import is_plain, read_plain
+from contracts.plain import read_plain
 from contracts.refusals import Refusal
 from inference_api.answers import Answer, Wish, see
 from inference_api.pictures import is_large, name_of, opened
@@ -145,9 +145,11 @@ def config(request: Request, name: str) -> dict[str, Any]:
     """configuration.json as it was published."""
     model = _model(request, name)
     file = store_of(request).folder(model.name) / "configuration.json"
-    if not is_plain(file):
-        raise NotFound(f"The model “{model.name}” has no {file.name}.", "Train it again, or ask /v1/models for what is known of it.")
-    return envelope(json.loads(read_plain(file)))
+    try:
+        return envelope(json.loads(read_plain(file)))
+    except FileNotFoundError:
+        cause = f"The model “{model.name}” has no {file.name}."
+        raise NotFound(cause, "Train it again, or ask /v1/models for what is known of it.") from None
 
 
 @_route("GET", "/models/{name}/palette")
@@ -158,7 +160,10 @@ def palette(request: Request, name: str) -> dict[str, Any]:
 
 def _palette(request: Request, model: Model) -> list[int]:
     file = store_of(request).folder(model.name) / "palette.txt"
-    return [int(number) for number in read_plain(file).split()] if is_plain(file) else voc_palette().ravel().tolist()
+    try:
+        return [int(number) for number in read_plain(file).split()]
+    except FileNotFoundError:
+        return voc_palette().ravel().tolist()
 
 
 def _drawn(request: Request, name: str, upload: UploadFile, answer: Answer) -> Response:

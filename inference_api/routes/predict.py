@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from contracts.errors import Invalid, Late, Problem, TooLarge, Unavailable
 from inference_api.answers import DRAWN, IN_MEMORY, Answer, Made, Wish, answer_to, new_file
+from inference_api.batch_files import free_name
 from inference_api.pictures import is_large, name_of, opened
 from inference_api.routes import REFUSALS, TURN, store_of
 from inference_api.store import LoadedModel
@@ -167,16 +168,17 @@ def _loads(made: Made) -> dict[str, Any]:
 
 def _zip(each: list[tuple[UploadFile, Made | Problem]]) -> BinaryIO:
     """The PNGs under the names of their pictures, numbered where two have the same; and what went wrong."""
-    file, problems, taken = new_file(), {}, set[str]()
+    file, problems, taken = new_file(), dict[str, dict[str, str]](), set[PurePath]()
     with zipfile.ZipFile(file, "w") as archive:  # PNGs are packed already
-        for number, (upload, made) in enumerate(each, start=1):
+        for upload, made in each:
+            name = PurePath(name_of(upload).replace("\\", "/"))
+            name = name if name.name else PurePath("picture")
             if isinstance(made, Problem):
-                problems[name_of(upload)] = made.as_dict()
+                problems[str(free_name(name, lambda found: str(found) in problems))] = made.as_dict()
                 continue
-            name = PurePath(name_of(upload).replace("\\", "/")).stem or "picture"
-            name = f"{name}.png" if name not in taken else f"{name}-{number}.png"
-            taken.add(PurePath(name).stem)
-            with made.file as png, archive.open(name, "w") as entry:
+            name = free_name(PurePath(f"{name.stem}.png"), taken.__contains__)
+            taken.add(name)
+            with made.file as png, archive.open(str(name), "w") as entry:
                 png.seek(0)
                 while piece := png.read(PIECE):
                     entry.write(piece)

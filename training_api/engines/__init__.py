@@ -61,6 +61,11 @@ class Step:
     crops: int
     learning_rate: float
 
+    @property
+    def name(self) -> str:
+        """What its engine calls it, such as “iteration 7”; "": by its number in its epoch."""
+        return ""
+
 
 class Engine(Protocol):
     """A network being trained. `device` and `remarks` are what a person reads; `geometry` is how whole pictures come to the network."""

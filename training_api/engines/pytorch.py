@@ -213,7 +213,8 @@ class PytorchEngine:
         self.averaged = state["averaged"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
-        self.scaler.load_state_dict(state.get("scaler", {}))
+        if state.get("scaler"):  # one that was saved in wider numbers has none, and float16 then begins with a new one
+            self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"].cpu())
         if self.place.type == "cuda" and "random_of_gpu" in state:
             torch.cuda.set_rng_state(state["random_of_gpu"].cpu(), self.place)

@@ -42,13 +42,13 @@ def cross_entropy(
     to the batch's. `smoothing`: share of the truth that is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567). `focal`: a
     pixel counts by (1 - the probability of its class) to this power (Lin et al. 2017, arXiv 1708.02002).
     """
+    classes = masks.where(masks != IGNORE, 0)
+    # Weighed here by the true class. PyTorch weighs what is spread by the class that it falls to: then a rare one is taught everywhere.
+    pixels = functional.cross_entropy(scores, masks, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing) * weights[classes]
     if focal:
-        pixels = functional.cross_entropy(scores, masks, weights, ignore_index=IGNORE, reduction="none", label_smoothing=smoothing)
-        true = scores.softmax(1).gather(1, masks.where(masks != IGNORE, 0).unsqueeze(1)).squeeze(1)
-        loss = (pixels * (1 - true).clamp_min(1e-6) ** focal).sum()
-    else:
-        loss = functional.cross_entropy(scores, masks, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
-    return total(loss) / whole.clamp_min(1e-6)
+        true = scores.softmax(1).gather(1, classes.unsqueeze(1)).squeeze(1)
+        pixels = pixels * (1 - true).clamp_min(1e-6) ** focal
+    return total(pixels.sum()) / whole.clamp_min(1e-6)
 
 
 def dice_loss(scores: Tensor, masks: Tensor, total: Total = identity) -> Tensor:

@@ -31,7 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="waggle", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default=CONFIG_FILE, help="the settings: a file of the folder")
     parser.add_argument("--image_type", required=True, choices=get_args(ImageType), help="what the labels hold")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_seed, default=0, metavar="SEED", help="from 0: the same one gives the same training")
     parser.add_argument("--storage", type=Path, help=f"the folder, where it is mounted neither at {' nor at '.join(MOUNTS)}")
     parser.add_argument(
         "--checkpoints", type=Path, help=f"where the job goes: {CHECKPOINTS} where that is mounted, else checkpoints/ in it"
@@ -44,6 +44,13 @@ def main() -> int:
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**31:
+        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 to {2**31 - 1}, not {seed}")
+    return seed
 
 
 def _mounted() -> Path:

@@ -28,6 +28,10 @@ class WaggleStep(Step):
     iteration: int
     counts: Tensor
 
+    @property
+    def name(self) -> str:
+        return f"iteration {self.iteration}"
+
 
 class WaggleEngine(PytorchEngine):
     """Steps are counted in iterations, from 0; an epoch is what lies between two validations. The last weights are the model: no

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from contracts.errors import Invalid
 from contracts.job_folder import write_aside
 from contracts.waggle import CONFIG_FILE, WaggleRun
 from training_api.metrics import ConfusionMatrix
@@ -53,10 +52,7 @@ class Results:
         self._written = time.monotonic()
 
     def step(self, turn: int, step: WaggleStep) -> None:
-        """A row of an iteration in pass `turn` over the pictures. Written once a second, so that the device need not wait.
-
-        Raises Invalid where the loss is no number any more.
-        """
+        """A row of an iteration in pass `turn` over the pictures. Written once a second, so that the device need not wait."""
         self._waiting.append((turn, step, self._elapsed()))
         if time.monotonic() - self._written >= 1:
             self.flush()
@@ -65,16 +61,11 @@ class Results:
         self._written = time.monotonic()
         waiting, self._waiting = self._waiting, []
         for turn, step, elapsed in waiting:
-            loss = float(step.loss)
-            self._rows.writerow(_row(turn, step.iteration, [*_figures(loss, matrix_of(step.counts)), *NOTHING], elapsed))
-            if not math.isfinite(loss):
-                raise Invalid(
-                    f"The loss of iteration {step.iteration} is no number any more: the training has run away.",
-                    "Choose a smaller lr in config.list. The loss is a sum over all pixels, so a picture of a megapixel needs about 1e-9.",
-                )
+            figures = _figures(float(step.loss), matrix_of(step.counts))
+            self._rows.writerow(_row(turn, step.iteration, [*figures, *NOTHING], elapsed))
 
-    def validated(self, turn: int, iteration: int, loss: float, matrix: ConfusionMatrix, tile: Tile) -> None:
-        """The row of a validation after `iteration` steps, and its tile."""
+    def validated(self, turn: int, iteration: int, loss: float | None, matrix: ConfusionMatrix, tile: Tile) -> None:
+        """The row of a validation after `iteration` steps, and its tile. `loss` None: it is not known."""
         self.flush()
         self._rows.writerow(_row(turn, iteration, [*NOTHING, *_figures(loss, matrix)], self._elapsed()))
         tile.save(self.tiles / f"iter{iteration:012d}.jpg")
@@ -116,7 +107,7 @@ def scores_of(matrix: ConfusionMatrix) -> tuple[float | None, ...]:
     return matrix.pixel_accuracy(), float(recall.mean()), matrix.mean_iou(), float((iou * true[present]).sum() / true.sum())
 
 
-def _figures(loss: float, matrix: ConfusionMatrix) -> list[float | None]:
+def _figures(loss: float | None, matrix: ConfusionMatrix) -> list[float | None]:
     return [loss, *scores_of(matrix)]
 
 
@@ -134,5 +125,5 @@ def _rows_before(file: Path, iteration: int) -> list[list[str]]:
     if rows[:1] != [COLUMNS]:
         return []
     whole = [row for row in rows[1:] if len(row) == len(COLUMNS)]
-    validation = COLUMNS.index("valid/loss")
-    return [row for row in whole if int(row[1]) < iteration or (int(row[1]) == iteration and row[validation])]
+    learnt = COLUMNS.index("train/loss")  # a validation's row has none, and may have no loss of its own either
+    return [row for row in whole if int(row[1]) < iteration or (int(row[1]) == iteration and not row[learnt])]

@@ -17,6 +17,7 @@ from contracts.job_folder import write_aside
 from contracts.waggle import WaggleConfig, WaggleRun
 from training_api.data import Crops
 from training_api.engines import FROM_SCRATCH, Engine, Plan, Start, Step
+from training_api.figures import sound_loss
 from training_api.metrics import ConfusionMatrix
 from training_api.train import Training
 from training_api.waggle.checkpoint import BEST, FILE, read_checkpoint
@@ -30,6 +31,7 @@ from training_api.weights import Roots
 class WaggleTraining(Training):
     """Between two validations lies what the product calls an epoch."""
 
+    calmer = "Choose a smaller lr in config.list. The loss is a sum over all pixels, so a picture of a megapixel needs about 1e-9."
     results: Results | None = None
 
     @property
@@ -101,10 +103,10 @@ class WaggleTraining(Training):
         return epoch
 
     def _score_as_it_is(self, epoch: int) -> None:
-        """A scoring before which nothing was learnt: its loss is that of the validation."""
+        """A scoring before which nothing was learnt: its loss is that of the validation, 0 where that is not known."""
         started = time.monotonic()
         scores = self._score(EpochScores(epoch=epoch, loss=0.0, learning_rate=self.config.lr, seconds=0))
-        scores.loss, scores.seconds = self._validation_loss(), round(time.monotonic() - started, 2)
+        scores.loss, scores.seconds = self._validation_loss() or 0.0, round(time.monotonic() - started, 2)
         self._end_epoch(scores)
 
     def _take_checkpoint_to_test(self) -> None:
@@ -139,7 +141,7 @@ class WaggleTraining(Training):
             yield picture, truth, estimate
 
     def _score(self, scores: EpochScores) -> EpochScores:
-        self.tile, self.losses = Tile(self._colours()), list[float]()
+        self.tile, self.losses = Tile(self._colours()), list[float | None]()
         scores = super()._score(scores)
         self.waggle.best_mean_iu = max(scores.mean_iou or 0.0, (self.best.mean_iou or 0.0) if self.best else 0.0)
         return scores
@@ -151,9 +153,10 @@ class WaggleTraining(Training):
             turn = step // self.waggle.pictures.iterations_a_pass
             self.results.validated(turn, step, self._validation_loss(), matrix, self.tile)
 
-    def _validation_loss(self) -> float:
-        """The mean over the pictures of the sum over their pixels."""
-        return sum(self.losses) / max(1, len(self.losses))
+    def _validation_loss(self) -> float | None:
+        """The mean, over the pictures whose loss is known, of the sum over their pixels; None where there is none. Raises Invalid."""
+        known = [loss for loss in self.losses if loss is not None]
+        return sound_loss(sum(known) / len(known), "the validation pictures", self.calmer) if known else None
 
     def _end_epoch(self, scores: EpochScores) -> None:
         super()._end_epoch(scores)
@@ -167,12 +170,12 @@ class WaggleTraining(Training):
         super().score_test()
         self.results = results
 
-    def _loss(self, truth: np.ndarray) -> float:
-        """The cross-entropy of the picture that was read last, summed over its pixels. A picture that was shrunk has none."""
+    def _loss(self, truth: np.ndarray) -> float | None:
+        """The cross-entropy of the picture that was read last, summed over its pixels; None of one that was shrunk, or read in tiles."""
         seen = self.waggle.seen
         height, width = truth.shape
         if seen is None or seen.shape[2] < height or seen.shape[3] < width:
-            return 0.0
+            return None
         scores = seen[0, :, :height, :width].astype(np.float64)
         highest = scores.max(axis=0)
         total = np.log(np.exp(scores - highest).sum(axis=0)) + highest
