@@ -27,7 +27,7 @@ from tests.waits import ROOT, free_port, wait_for
 
 FILES = re.compile(r"open|stat|access|readlink|rename|unlink|getdents|mkdir|fsync|fdatasync")
 FOLLOWERS, JOBS, PREDICTIONS, SPAN = 20, 4, 40, 10.0
-WISH = {"engine": "majority", "network": "majority", "backbone": "none", "dataset": "dummy_dataset", "hyperparameters": {"epochs": 10**6}}
+WISH = {"engine": "majority", "network": "majority", "backbone": "none", "dataset": "dummy_dataset", "hyperparameters": {"epochs": 10_000}}
 
 
 def measured(pid: int, what: Callable[[], object]) -> dict[str, float]:
