@@ -87,6 +87,10 @@ class Counts(BaseModel):
     epoch: int
     counts: list[list[int]]
 
+    def predicted_classes(self) -> list[int]:
+        """Ids of the classes that any pixel was taken for."""
+        return [index for index, column in enumerate(zip(*self.counts, strict=True)) if any(column)]
+
 
 class Confusion(BaseModel):
     """Which classes a job's model takes for which: with its best weights, and after its latest scoring."""

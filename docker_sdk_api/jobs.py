@@ -30,7 +30,7 @@ from docker_sdk_api.limits import refuse_limits, refuse_nodes, refuse_processes
 from docker_sdk_api.line import Line
 from docker_sdk_api.machine import refuse_engine, refuse_gpus
 from docker_sdk_api.settings import Settings
-from docker_sdk_api.standing import Standing, end_of, written
+from docker_sdk_api.standing import Standing, changed, end_of, written
 from docker_sdk_api.weights import check_weights
 
 GRACE = 10.0
@@ -359,11 +359,11 @@ class Jobs:
         One that is heard of is given more time: it scores many pictures.
         """
         folder = self._folder(name)
-        asked = _changed(folder.stop_file)
+        asked = changed(folder.stop_file)
 
         def insist() -> None:
             with suppress(Unavailable, NotFound):  # nobody answers who could end it, or it is gone
-                if not asked or _changed(folder.stop_file) != asked or self.status(name).state not in ("starting", "training"):
+                if not asked or changed(folder.stop_file) != asked or self.status(name).state not in ("starting", "training"):
                     return
                 if time.time() - max(written(folder)) / 1e9 < PATIENCE:
                     self._insist_later(name)
@@ -373,14 +373,6 @@ class Jobs:
         timer = threading.Timer(PATIENCE, insist)
         timer.daemon = True
         timer.start()
-
-
-def _changed(file: Path) -> int:
-    """In nanoseconds; 0: there is no such file."""
-    try:
-        return file.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
 
 
 def _words(job: Job) -> str:

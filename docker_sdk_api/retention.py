@@ -22,6 +22,7 @@ from contracts.room import taken
 from docker_sdk_api.deleted import Deleted
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.rounds import Rounds
+from docker_sdk_api.standing import changed
 
 Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
 BETWEEN = 3600.0
@@ -110,8 +111,7 @@ def _checkpoints(folder: JobFolder) -> list[Path]:
 
 def _brought_back(folder: JobFolder) -> datetime:
     """When somebody undid that it was deleted: they want to have it."""
-    there = folder.brought_back.exists()
-    return datetime.fromtimestamp(folder.brought_back.stat().st_mtime if there else 0, timezone.utc)
+    return datetime.fromtimestamp(changed(folder.brought_back) / 1e9, timezone.utc)
 
 
 def _younger(since: datetime, days: float) -> bool:

@@ -131,9 +131,16 @@ def _signal(exit_code: int | None) -> signal.Signals | None:
 
 
 def written(folder: JobFolder) -> tuple[int, int]:
-    """When the job's events and its log were last written to, in nanoseconds; 0: not yet."""
-    files = (folder.events_file, folder.log_file)
-    return files[0].stat().st_mtime_ns if files[0].exists() else 0, files[1].stat().st_mtime_ns if files[1].exists() else 0
+    """When the job's events and its log were last written to."""
+    return changed(folder.events_file), changed(folder.log_file)
+
+
+def changed(file: Path) -> int:
+    """When a file was last written to, in nanoseconds; 0: there is none."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def last_event(file: Path) -> str:

@@ -76,7 +76,7 @@ def one_class_only(confusion: Confusion | None, job: Job, ended: bool) -> Verdic
 
 def _only_class(counts: Counts) -> int | None:
     """The class that every pixel is taken for although pixels of others are shown."""
-    taken = [index for index, column in enumerate(zip(*counts.counts, strict=True)) if any(column)]
+    taken = counts.predicted_classes()
     if len(taken) != 1 or sum(counts.counts[taken[0]]) == sum(map(sum, counts.counts)):
         return None
     return taken[0]

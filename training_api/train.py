@@ -233,7 +233,7 @@ class Training:
         """The last epoch answers one class everywhere; so does the model, unless an earlier epoch is better and knew more."""
         kept = self.folder.confusion()
         best = kept.best if kept else None
-        if best and sum(map(any, zip(*best.counts, strict=True))) > 1:
+        if best and len(best.predicted_classes()) > 1:
             message = f"Its last epochs answered “{only}” only; the model is that of epoch {best.epoch}. Try a lower learning rate."
         else:
             message = f"The model answers “{only}” everywhere. Train longer, or look whether the masks show the other classes."
