@@ -69,6 +69,9 @@ async def submit(services: Services, night: Night, jobs: int) -> dict[str, tuple
         night.submitted += 1
         if number == jobs // 10:
             warm = held(services)
+        if number % max(1, jobs // 10) == 0:
+            levels = ", ".join(f"{name} {bytes_ / 1e6:.0f} MB and {handles} handles" for name, (bytes_, handles) in held(services).items())
+            print(f"{night.submitted} jobs, {night.answered} predictions, {night.streams} streams: {levels}", file=sys.stderr, flush=True)
     while any(state not in ("finished", "stopped", "failed") for state in (await asyncio.to_thread(services.states)).values()):
         await asyncio.sleep(0.2)
     return warm
