@@ -1,8 +1,9 @@
-"""A night in an hour: ./run/bench.sh night [--jobs 300] [--requests 20000] [--streams 100]
+"""A night in an hour: ./run/bench.sh night [--jobs 300] [--requests 20000] [--streams 100] [--containers]
 
 The three services with short jobs one after the other, predictions, and browsers that follow whatever job runs and look at pages, all
 at once. Taken of each service: its memory (PSS would hide what it shares: this is what it holds by itself) and its file handles, after
-the first tenth of the jobs, and at the end when nobody asks any more.
+the first tenth of the jobs, and at the end when nobody asks any more. With --containers trainings are containers, whose images
+(build/build_cpu.yml) this machine's engine must have.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import docker
 import httpx
 import numpy as np
 import psutil
@@ -23,6 +25,7 @@ from machine import report
 from PIL import Image
 
 from annotations.dataset import open_dataset
+from docker_sdk_api.launchers.container import INSTALLATION
 
 MODEL = "model"
 AT_ONCE = 2
@@ -30,8 +33,8 @@ AT_ONCE = 2
 CALLERS = 8
 PAGES = ("/", "/jobs", "/models", "/datasets", "/machine")
 LOOKS = 10
-SETTLED = 5.0
-"""Seconds of rest before handles are counted."""
+SETTLED = 15.0
+"""Seconds of rest before handles and containers are counted: ended containers are let go every five."""
 PATIENCE = httpx.Timeout(120, read=None)
 
 
@@ -54,6 +57,11 @@ def held(services: Services) -> dict[str, tuple[int, int]]:
     """Of each service: bytes that only it holds, and open file handles."""
     processes = {name: psutil.Process(process.pid) for name, process in services.processes.items()}
     return {name: (process.memory_full_info().uss, process.num_fds()) for name, process in processes.items()}
+
+
+def containers(services: Services) -> int:
+    """Those of the services' jobs that the engine knows, running or not."""
+    return len(docker.from_env().containers.list(all=True, filters={"label": f"{INSTALLATION}={services.folder / 'checkpoints'}"}))
 
 
 async def submit(services: Services, night: Night, jobs: int) -> dict[str, tuple[int, int]]:
@@ -129,9 +137,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("jobs", 300), ("requests", 20_000), ("streams", 100)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--containers", action="store_true", help="trainings as containers")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="night-") as scratch:
-        services = Services(Path(scratch).resolve())
+        services = Services(Path(scratch).resolve(), LAUNCHER="container" if asked.containers else "process")
         try:
             services.submit(MODEL, NETWORK)
             while (state := services.states()[MODEL]) != "finished":
@@ -143,7 +152,7 @@ def main() -> None:
             minutes = (time.monotonic() - started) / 60
             time.sleep(SETTLED)
             cold, states = held(services), services.states()
-            left = sum(map(len, services.trainings().values()))
+            left = sum(map(len, services.trainings().values())) + (containers(services) if asked.containers else 0)
         finally:
             services.end()
     rows = []

@@ -35,12 +35,19 @@ class Ends:
 
     def _go_round(self) -> float:
         self._rounds.attempt(self.look, None, "The jobs could not be looked at")
+        self._rounds.attempt(self.tidy, None, "What ended jobs have left could not be removed")
         return self.between
 
     def look(self) -> None:
         """At every job once. What goes wrong with one keeps nobody from looking at the others."""
         for name in self.jobs.names():
             self._rounds.attempt(partial(self._look_past, name), None, f"The job {name} could not be looked at")
+
+    def tidy(self) -> None:
+        """Nothing is kept of the tasks of jobs that have ended but their folders."""
+        with suppress(Unavailable):  # nobody knows what there is
+            for name in self.jobs.launcher.held():
+                self.jobs.let_go(name)
 
     def _look_past(self, name: str) -> None:
         with suppress(NotFound, FileNotFoundError, Unavailable):  # deleted this moment; or nobody knows whether it lives

@@ -254,6 +254,12 @@ class Jobs:
                 self._launching.discard(name)
         return self.view(name)
 
+    def let_go(self, name: str) -> None:
+        """Have the launcher forget a job whose end is written down: how it ended is not asked again."""
+        with self._starting, suppress(Taken):  # it runs again
+            if self.standing.ended(name):
+                self.launcher.remove(name)
+
     def usage(self, name: str) -> Usage | None:
         """What a running job takes of the machine; None where it does not run."""
         self.folder(name)

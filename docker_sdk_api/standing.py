@@ -1,8 +1,10 @@
 """How each job stands, kept from one look to the next: of a file that grows only what is new is read, of one that rests nothing."""
 
 import os
+import pickle
 import signal
 import threading
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +31,8 @@ class _Kept:
     mark: tuple[int, int]
     job: Job
     reader: LineReader
-    status: JobStatus = field(default_factory=JobStatus)
+    status: JobStatus | bytes = field(default_factory=JobStatus)
+    """Packed once the job has ended: as objects, an epoch takes 3 KB."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     end: tuple[int, bool] = (-1, False)
     """How long the events were when they were last looked at, and whether they ended."""
@@ -48,15 +51,22 @@ class Standing:
         """The fold of all events so far."""
         kept = self._of(folder)
         with kept.lock:
-            if size_of(folder.events_file) < kept.reader.offset:  # rewritten by hand
+            size = size_of(folder.events_file)
+            if size < kept.reader.offset:  # rewritten by hand
                 kept.reader, kept.status = LineReader(folder.events_file), JobStatus()
+            status = kept.status
+            if isinstance(status, bytes):
+                status = _unpacked(status)
+                if size == kept.reader.offset:
+                    return status
             at = -1
             while kept.reader.offset > at:  # it may have passed over a line, and given none
                 at, lines = kept.reader.offset, kept.reader.read()
                 for event in read_events(line for line, _ in lines if line):
-                    apply(kept.status, event)
-            lists = {name: list(getattr(kept.status, name)) for name in ("history", "previews", "warnings")}
-            return kept.status.model_copy(update=lists)
+                    apply(status, event)
+            kept.status = _packed(status) if status.ended_already else status
+            lists = {name: list(getattr(status, name)) for name in ("history", "previews", "warnings")}
+            return status.model_copy(update=lists)
 
     def all(self, checkpoints: Path) -> list[Job]:
         """Every job of a folder. Of a thousand jobs it looks at a thousand dates: no more paths are made than that takes."""
@@ -97,6 +107,15 @@ class Standing:
             folder = JobFolder(Path(path))
             kept = self._kept[name] = _Kept(mark, folder.job(), LineReader(folder.events_file))
         return kept
+
+
+def _packed(status: JobStatus) -> bytes:
+    return zlib.compress(pickle.dumps(status), level=1)
+
+
+def _unpacked(packed: bytes) -> JobStatus:
+    status: JobStatus = pickle.loads(zlib.decompress(packed))
+    return status
 
 
 def end_of(status: JobStatus, pulse: Pulse, asked_to_stop: bool) -> Failed | Stopped:

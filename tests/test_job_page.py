@@ -15,7 +15,7 @@ from PIL import Image
 
 from annotations.colours import class_colours
 from contracts.answers import Gpu
-from contracts.events import EpochDone, Event, Failed, Finished, Progress, Stage, Started, fold
+from contracts.events import EpochDone, Event, Failed, Finished, Progress, Resumed, Stage, Started, fold
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import Confusion, Counts, EpochScores, Job, JobStatus
 from contracts.job_folder import JobFolder
@@ -187,11 +187,12 @@ def test_a_list_of_many_jobs_comes_in_pages_and_is_searched(gui: TestClient, set
 
 def test_a_status_is_kept_up_by_what_is_new_and_equals_the_fold_of_everything(tmp_path: Path):
     events: list[Event] = [Started(epochs=9, device="CPU"), epoch(1), epoch(2)]
+    resumed: list[Event] = [Failed(cause="It broke.", cure="Mend it."), Resumed()]
     broken_off: list[Event] = [Started(epochs=9, device="CPU", from_epoch=1), epoch(2), epoch(3), Finished()]
     folder = written_job(tmp_path, "grows", [])
     standing = Standing()
     said: list[Event] = []
-    for event in events + broken_off:
+    for event in events + resumed + broken_off:
         said.append(event)
         line = event.model_dump_json().encode() + b"\n"
         with open(folder.events_file, "ab") as file:

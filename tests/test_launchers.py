@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import docker
@@ -318,6 +318,30 @@ def test_a_missing_image_is_named_with_the_command_that_builds_it(place: Place) 
     launcher = ContainerLauncher(place.checkpoints, {"python": "maskwright_never_built"}, lambda: place.launcher.client)  # type: ignore[attr-defined]
     with pytest.raises(Unavailable, match=r"maskwright_never_built is not on this machine.*build/build_cpu\.yml"):
         launcher.launch(place.task("pass"))
+
+
+@pytest.mark.parametrize("place", ["container"], indirect=True)
+def test_an_ended_container_is_held_until_it_is_removed_or_its_task_launched_anew(place: Place) -> None:
+    task = place.launch("print('done')")
+    place.ended(task)
+    assert place.launcher.held() == {task.job_id}
+    other = place.make()
+    place.launcher.launch(replace(task, arguments=["-c", NAPPING]))
+    assert place.launcher.held() == set()
+    place.launcher.stop(task.job_id, grace=0)
+    assert other.held() == {task.job_id}
+    other.remove(task.job_id)
+    place.launcher.remove(task.job_id)
+    assert place.launcher.held() == set()
+
+
+@pytest.mark.parametrize("place", ["container"], indirect=True)
+def test_why_a_container_could_not_start_its_task_is_told(place: Place) -> None:
+    task = place.task("pass")
+    (task.folder / "train.log").mkdir()
+    place.launched.append(task.job_id)
+    place.launcher.launch(task)
+    assert "train.log: Is a directory" in place.ended(task).note
 
 
 @pytest.mark.parametrize("place", ["container"], indirect=True)

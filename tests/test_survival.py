@@ -304,3 +304,26 @@ def test_a_container_that_may_take_too_little_memory_is_said_to_have_run_out_of_
     seen = wait_for(lambda: (found := status(api))["state"] == "failed" and found, 120)
     assert seen["cause"] == "The training ran out of memory and was ended."
     assert "JOB_MEMORY" in seen["cure"]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the engine's client, which the service keeps
+def test_of_jobs_that_ended_no_container_is_left_and_they_go_on_all_the_same(
+    contained: tuple[TestClient, "docker.DockerClient"], dataset: Path
+):
+    api, client = contained
+    here = f"maskwright.checkpoints={api.app.state.settings.checkpoints.resolve()}"  # type: ignore[attr-defined]
+    containers = lambda: client.containers.list(all=True, ignore_removed=True, filters={"label": here})  # noqa: E731
+    start(api, dataset, "short", epochs=1)
+    start(api, dataset, "long")
+    wait_for(lambda: status(api, "short")["state"] == "finished", 120)
+    wait_for(lambda: [found.labels["maskwright.job"] for found in containers()] == ["long"], 60)
+    wait_for(lambda: status(api, "long")["epoch"] > 1, 60)
+    containers()[0].kill()
+    wait_for(lambda: status(api, "long")["state"] == "failed", 60)
+    wait_for(lambda: not containers(), 60)
+    assert "killed" in status(api, "long")["cause"], "it is known from the job's folder"
+    assert api.post("/v1/jobs/long/resume").status_code == 200
+    wait_for(lambda: status(api, "long")["state"] == "training", 60)
+    api.post("/v1/jobs/long/stop", json={"keep_best": False})
+    wait_for(lambda: status(api, "long")["state"] == "stopped", 60)
+    wait_for(lambda: not containers(), 60)

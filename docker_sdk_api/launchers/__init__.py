@@ -108,3 +108,7 @@ class Launcher(Protocol):
     def running(self) -> set[str]:
         """The ids of all tasks alive."""
         ...
+
+    def held(self) -> set[str]:
+        """The ids of ended tasks of which there is more than their folders, until they are removed."""
+        ...

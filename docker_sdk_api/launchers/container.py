@@ -4,7 +4,7 @@ What a container is asked for is plain data (`container_request`), tested withou
 installation's checkpoints folder as labels; containers without both are never touched.
 
 The task's shell writes train.log itself: no follower that could lose lines or repeat them when docker_sdk_api restarts. What the
-engine's own log holds is only what went wrong before the log could be opened.
+engine's own log holds is only what went wrong before the log could be opened: the pulse's note tells it.
 
 Exit codes are the engine's: 0 well, 1…127 the task's own, 128 + n ended by signal n (a process says -n).
 """
@@ -13,11 +13,12 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 from requests.exceptions import ConnectionError as EngineConnectionError
 from requests.exceptions import Timeout as EngineTimeout
@@ -156,7 +157,7 @@ class ContainerLauncher:
             request = container_request(task, image, self.host_path, f"{os.getuid()}:{os.getgid()}")
             former = self._find(task.job_id)
             if former is not None and former.status in ("exited", "dead", "created"):
-                former.remove()
+                _remove(former)
             self._start(self._create(request))
 
     def _image(self, runtime: str) -> str:
@@ -189,9 +190,11 @@ class ContainerLauncher:
     def poll(self, job_id: str) -> Pulse:
         with _engine():
             container = self._find(job_id)
-        if container is None:
-            return Pulse(alive=False)
-        return read_pulse(container.attrs["State"])
+            if container is None:
+                return Pulse(alive=False)
+            pulse = read_pulse(container.attrs["State"])
+            said = _own_words(container) if pulse.exit_code else ""
+        return replace(pulse, note=f"Its container could not start it: {said}") if said else pulse
 
     def stop(self, job_id: str, grace: float) -> None:
         """Returns when the task has ended."""
@@ -207,7 +210,7 @@ class ContainerLauncher:
                 return
             if read_pulse(container.attrs["State"]).alive:
                 raise Taken(f"The task {job_id} still runs.", "Stop it before removing it.")
-            container.remove()
+            _remove(container)
 
     def logs(self, job_id: str) -> Iterator[str]:
         yield from log_lines(JobFolder(self.checkpoints / job_id))
@@ -239,7 +242,11 @@ class ContainerLauncher:
 
     def running(self) -> set[str]:
         with _engine():
-            return {container.labels[JOB] for container in self._ours(JOB, all=False)}
+            return {container.labels[JOB] for container in self._ours(JOB)}
+
+    def held(self) -> set[str]:
+        with _engine():
+            return {container.labels[JOB] for container in self._ours(JOB, status=["exited", "dead"])}
 
     @property
     def client(self) -> "docker.DockerClient":
@@ -257,10 +264,28 @@ class ContainerLauncher:
         found = self._ours(f"{JOB}={job_id}", all=True)
         return found[0] if found else None
 
-    def _ours(self, label: str, *, all: bool) -> list[Container]:
+    def _ours(self, label: str, *, all: bool = False, **filters: list[str]) -> list[Container]:
+        """Those that run, or of which a filter tells something else, or all."""
         labels = [label, f"{INSTALLATION}={self.host_path(self.checkpoints)}"]
-        found: list[Container] = self.client.containers.list(all=all, ignore_removed=True, filters={"label": labels})
+        found: list[Container] = self.client.containers.list(all=all, ignore_removed=True, filters={"label": labels, **filters})
         return found
+
+
+def _remove(container: Container) -> None:
+    """One that another program removes, or has removed, is no error."""
+    try:
+        container.remove()
+    except NotFound:
+        pass
+    except APIError as error:
+        if error.status_code != 409 or "in progress" not in str(error.explanation):
+            raise
+
+
+def _own_words(container: Container) -> str:
+    """The last line that its shell printed, which only prints where it cannot start the task; empty where there is none."""
+    lines: list[str] = container.logs(tail=1).decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def read_pulse(state: dict[str, Any]) -> Pulse:

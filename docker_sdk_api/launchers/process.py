@@ -166,6 +166,9 @@ class ProcessLauncher:
         ids = {file.parent.name for file in self.checkpoints.glob("*/task.json")}
         return {job_id for job_id in ids if self.poll(job_id).alive}
 
+    def held(self) -> set[str]:
+        return set()
+
     def _folder(self, job_id: str) -> JobFolder:
         return JobFolder(self.checkpoints / job_id)
 

@@ -208,6 +208,10 @@ class RayLauncher:
         names = {job["metadata"][JOB] for job in ours if job["status"] not in ENDED}
         return {name for name in names if self.poll(name).alive}
 
+    def held(self) -> set[str]:
+        """None: what Ray itself remembers of them goes with its head."""
+        return set()
+
     def _want(self, job_id: str, wanted: dict[str, Any]) -> None:
         """Write down what a task's node is to do."""
         write_aside(JobFolder(self.checkpoints / job_id).task_file, json.dumps(wanted, indent=1))
