@@ -151,7 +151,8 @@ def main() -> None:
             night, warm = asyncio.run(spend(services, asked))
             minutes = (time.monotonic() - started) / 60
             time.sleep(SETTLED)
-            cold, states = held(services), services.states()
+            cold = held(services)
+            states = [services.states().get(f"job-{number}") for number in range(asked.jobs)]
             left = sum(map(len, services.trainings().values())) + (containers(services) if asked.containers else 0)
         finally:
             services.end()
@@ -161,7 +162,7 @@ def main() -> None:
         rows.append((name, early, late, f"{cold[name][0] / warm[name][0]:.3f} ×"))
     print(f"{night.submitted} jobs, {night.answered} predictions and {night.streams} streams in {minutes:.0f} minutes", file=sys.stderr)
     figures = {
-        "jobs_not_finished": sum(state != "finished" for state in states.values()),
+        "jobs_not_finished": sum(state != "finished" for state in states),
         "wrong_answers": night.wrong,
         "refused": sum(night.refused.values()),
         "streams_cut": night.cut,

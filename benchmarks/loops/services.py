@@ -58,7 +58,7 @@ class Services:
     def submit(self, name: str, wish: dict[str, Any]) -> None:
         """Asked again where the answer was lost: then the name is taken, by this very job."""
         answer = self.ask("POST", "/v1/jobs", json={"name": name, "dataset": "plates", **wish})
-        if answer.status_code not in (201, 409):
+        if answer.status_code != 201 and not (answer.status_code == 409 and self.job(name).job_file.exists()):
             sys.exit(f"{name} was refused: {answer.text}")
 
     def states(self) -> dict[str, str]:

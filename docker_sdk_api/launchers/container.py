@@ -174,8 +174,8 @@ class ContainerLauncher:
             if error.status_code != 409:
                 raise
             raise Taken(
-                f"There is a container named {request['name']} already.",
-                "Stop the task first, or give the new one another name.",
+                f"There is a container named {request['name']} already, of this or of another installation.",
+                f"Give the job another name, or remove that container: docker rm {request['name']}",
             ) from None
 
     def _start(self, container: Container) -> None:
