@@ -47,17 +47,16 @@ def _watch(request: Request, name: str) -> Watch:
     return watches.setdefault(name, Watch(file, lambda: jobs.status(name)))
 
 
-@routes.get("")
+@routes.get("", response_model=list[JobView])
 def list_jobs(
     request: Request,
-    response: Response,
     search: str = "",
     running: bool | None = None,
     name: Annotated[list[str] | None, Query()] = None,
     offset: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int | None, Query(ge=0, le=1000)] = None,
     brief: bool = False,
-) -> list[JobView]:
+) -> Response:
     """Every job, newest first; of those with a word in name, dataset or network, that run or have ended, or that are named.
 
     The header X-Total-Count says how many there are beside the part from `offset`. `brief`: with as much as a list shows.
@@ -65,9 +64,10 @@ def list_jobs(
     jobs = _jobs(request)
     wanted = set(name or ())
     hits = [found for found in jobs.find(search, running) if not wanted or found in wanted]
-    response.headers["X-Total-Count"] = str(len(hits))
     part = hits[offset : None if limit is None else offset + limit]
-    return [view for found in part if (view := _there(jobs.glance if brief else jobs.view, found))]
+    views = (_there(jobs.glance if brief else jobs.view, found) for found in part)
+    rows = [view.model_dump_json(by_alias=True).encode() for view in views if view]  # as objects, a thousand views are a hundred MB
+    return Response(b"[" + b",".join(rows) + b"]", media_type="application/json", headers={"X-Total-Count": str(len(hits))})
 
 
 @names.get("/v1/job-names")
