@@ -1,18 +1,20 @@
 """A night in an hour: ./run/bench.sh night [--jobs 300] [--requests 20000] [--streams 100] [--containers]
 
 The three services with short jobs one after the other, predictions, and browsers that follow whatever job runs and look at pages, all
-at once. Taken of each service: its memory (PSS would hide what it shares: this is what it holds by itself) and its file handles, after
-the first tenth of the jobs, and at the end when nobody asks any more. With --containers trainings are containers, whose images
-(build/build_cpu.yml) this machine's engine must have.
+at once. Taken of each service: its memory (PSS would hide what it shares: this is what it holds by itself), as the median of each
+tenth of the jobs, the first of which is for warming up; and its file handles, before all this and when nobody asks any more.
+With --containers trainings are containers, whose images (build/build_cpu.yml) this machine's engine must have.
 """
 
 import argparse
 import asyncio
 import io
+import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +22,13 @@ import docker
 import httpx
 import numpy as np
 import psutil
+from docker.models.containers import Container
 from loops.services import NETWORK, QUICK, SERVICES, Services
 from machine import report
 from PIL import Image
 
 from annotations.dataset import open_dataset
+from contracts.job import ENDED
 from docker_sdk_api.launchers.container import INSTALLATION
 
 MODEL = "model"
@@ -50,6 +54,8 @@ class Night:
     streams: int = 0
     cut: int = 0
     """Streams that ended without the job's end."""
+    opened_again: int = 0
+    """As browsers do where a connection that was kept was closed just before it was used again."""
     over: bool = False
 
 
@@ -59,30 +65,35 @@ def held(services: Services) -> dict[str, tuple[int, int]]:
     return {name: (process.memory_full_info().uss, process.num_fds()) for name, process in processes.items()}
 
 
-def containers(services: Services) -> int:
+def containers(services: Services) -> list[Container]:
     """Those of the services' jobs that the engine knows, running or not."""
-    return len(docker.from_env().containers.list(all=True, filters={"label": f"{INSTALLATION}={services.folder / 'checkpoints'}"}))
+    label = f"{INSTALLATION}={services.folder / 'checkpoints'}"
+    found: list[Container] = docker.from_env().containers.list(all=True, ignore_removed=True, filters={"label": label})
+    return found
 
 
-async def submit(services: Services, night: Night, jobs: int) -> dict[str, tuple[int, int]]:
-    """All jobs, a few at once; what the services hold after the first tenth."""
-    warm = held(services)
-    for number in range(jobs):
-        while True:
-            states = await asyncio.to_thread(services.states)
-            if sum(state not in ("finished", "stopped", "failed") for state in states.values()) < AT_ONCE:
-                break
-            await asyncio.sleep(0.1)
-        await asyncio.to_thread(services.submit, f"job-{number}", QUICK)
-        night.submitted += 1
-        if number == jobs // 10:
-            warm = held(services)
-        if number % max(1, jobs // 10) == 0:
-            levels = ", ".join(f"{name} {bytes_ / 1e6:.0f} MB and {handles} handles" for name, (bytes_, handles) in held(services).items())
-            print(f"{night.submitted} jobs, {night.answered} predictions, {night.streams} streams: {levels}", file=sys.stderr, flush=True)
-    while any(state not in ("finished", "stopped", "failed") for state in (await asyncio.to_thread(services.states)).values()):
+async def submit(services: Services, night: Night, jobs: int) -> list[dict[str, float]]:
+    """All jobs, a few at once; the bytes that each service held in each tenth of them."""
+    tenths = []
+    for tenth in range(10):
+        seen: list[dict[str, tuple[int, int]]] = []
+        for number in range(jobs * tenth // 10, jobs * (tenth + 1) // 10):
+            while len(await asyncio.to_thread(running, services)) >= AT_ONCE:
+                seen.append(held(services))
+                await asyncio.sleep(0.2)
+            await asyncio.to_thread(services.submit, f"job-{number}", QUICK)
+            night.submitted += 1
+            seen.append(held(services))
+        tenths.append({name: statistics.median(level[name][0] for level in seen) for name in SERVICES})
+        levels = ", ".join(f"{name} {bytes_ / 1e6:.0f} MB" for name, bytes_ in tenths[-1].items())
+        print(f"{night.submitted} jobs, {night.answered} predictions, {night.streams} streams: {levels}", file=sys.stderr, flush=True)
+    while await asyncio.to_thread(running, services):
         await asyncio.sleep(0.2)
-    return warm
+    return tenths
+
+
+def running(services: Services) -> list[str]:
+    return [name for name, state in services.states().items() if state not in ENDED]
 
 
 async def call(client: httpx.AsyncClient, night: Night, forms: list[bytes], expected: list[np.ndarray], requests: int) -> None:
@@ -102,18 +113,25 @@ async def browse(client: httpx.AsyncClient, night: Night, place: int) -> None:
     while not night.over:
         name = f"job-{night.submitted - 1}"
         if night.submitted:
-            ended = False
-            async with client.stream("GET", f"/jobs/{name}/events", headers={"Last-Event-ID": "0"}) as answer:
-                async for line in answer.aiter_lines():
-                    ended = ended or line == "event: end"
+            ended = answered = False
+            try:
+                async with client.stream("GET", f"/jobs/{name}/events", headers={"Last-Event-ID": "0"}) as answer:
+                    answered = True
+                    async for line in answer.aiter_lines():
+                        ended = ended or line == "event: end"
+            except httpx.TransportError:
+                if not answered:
+                    night.opened_again += 1
+                    continue
             night.streams += 1
             night.cut += not ended
         if place % LOOKS == 0:
-            (await client.get(PAGES[(place + night.streams) % len(PAGES)])).raise_for_status()
+            with suppress(httpx.TransportError):  # of a kept connection, as above
+                (await client.get(PAGES[(place + night.streams) % len(PAGES)])).raise_for_status()
         await asyncio.sleep(1)
 
 
-async def spend(services: Services, asked: argparse.Namespace) -> tuple[Night, dict[str, tuple[int, int]]]:
+async def spend(services: Services, asked: argparse.Namespace) -> tuple[Night, list[dict[str, float]]]:
     pairs = open_dataset(services.folder / "datasets" / "plates").pairs
     forms = [pair.picture.read_bytes() for pair in pairs]
     night, limits = Night(), httpx.Limits(max_connections=None)
@@ -126,11 +144,11 @@ async def spend(services: Services, asked: argparse.Namespace) -> tuple[Night, d
         browsers = [asyncio.create_task(browse(gui, night, place)) for place in range(asked.streams)]
         calls = [call(inference, night, forms, expected, asked.requests) for _ in range(CALLERS)]
         working = [asyncio.create_task(call) for call in calls]
-        warm = await submit(services, night, asked.jobs)
+        tenths = await submit(services, night, asked.jobs)
         await asyncio.gather(*working)
         night.over = True
         await asyncio.gather(*browsers)
-    return night, warm
+    return night, tenths
 
 
 def main() -> None:
@@ -147,30 +165,36 @@ def main() -> None:
                 if state in ("failed", "stopped"):
                     sys.exit(services.ask("GET", f"/v1/jobs/{MODEL}").text)
                 time.sleep(1)
+            time.sleep(SETTLED)
+            before = held(services)
             started = time.monotonic()
-            night, warm = asyncio.run(spend(services, asked))
+            night, tenths = asyncio.run(spend(services, asked))
             minutes = (time.monotonic() - started) / 60
             time.sleep(SETTLED)
-            cold = held(services)
+            after = held(services)
             states = [services.states().get(f"job-{number}") for number in range(asked.jobs)]
-            left = sum(map(len, services.trainings().values())) + (containers(services) if asked.containers else 0)
+            left = sum(map(len, services.trainings().values())) + (len(containers(services)) if asked.containers else 0)
         finally:
             services.end()
+            for container in containers(services) if asked.containers else []:
+                container.remove(force=True)
+    growth = {name: round(tenths[-1][name] / tenths[1][name], 3) for name in SERVICES}
     rows = []
     for name in SERVICES:
-        early, late = (f"{bytes_ / 1e6:.0f} MB, {handles} handles" for bytes_, handles in (warm[name], cold[name]))
-        rows.append((name, early, late, f"{cold[name][0] / warm[name][0]:.3f} ×"))
+        megabytes = [f"{tenth[name] / 1e6:.0f}" for tenth in tenths]
+        rows.append((name, ", ".join(megabytes), f"{growth[name]:.3f} ×", f"{before[name][1]} → {after[name][1]}"))
     print(f"{night.submitted} jobs, {night.answered} predictions and {night.streams} streams in {minutes:.0f} minutes", file=sys.stderr)
     figures = {
         "jobs_not_finished": sum(state != "finished" for state in states),
         "wrong_answers": night.wrong,
         "refused": sum(night.refused.values()),
         "streams_cut": night.cut,
-        "memory_growth": {name: round(cold[name][0] / warm[name][0], 3) for name in SERVICES},
-        "handles_growth": {name: cold[name][1] - warm[name][1] for name in SERVICES},
+        "streams_opened_again": night.opened_again,
+        "memory_growth": growth,
+        "handles_left": {name: after[name][1] - before[name][1] for name in SERVICES},
         "trainings_left": left,
     }
-    report(("service", "after a tenth", "in the end", "memory"), rows, figures)
+    report(("service", "MB in each tenth", "from the second to the last", "handles before and after"), rows, figures)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 import uvicorn
 
-from contracts.serving import serving
+from contracts.serving import collect_garbage_early, serving
 from docker_sdk_api.app import create_app
 from docker_sdk_api.settings import Settings
 
 if __name__ == "__main__":
     settings = Settings()
     options = serving("docker_sdk_api", settings, settings.sdk_host, settings.sdk_port)
-    uvicorn.run(create_app(settings), **options)
+    app = create_app(settings)
+    collect_garbage_early()
+    uvicorn.run(app, **options)

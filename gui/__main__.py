@@ -2,7 +2,7 @@
 
 import uvicorn
 
-from contracts.serving import serving
+from contracts.serving import collect_garbage_early, serving
 from gui.app import create_app
 from gui.settings import Settings
 
@@ -10,7 +10,9 @@ from gui.settings import Settings
 def main() -> None:
     settings = Settings()
     options = serving("gui", settings, settings.gui_host, settings.gui_port)
-    uvicorn.run(create_app(settings), **options)
+    app = create_app(settings)
+    collect_garbage_early()
+    uvicorn.run(app, **options)
 
 
 if __name__ == "__main__":

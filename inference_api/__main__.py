@@ -2,11 +2,13 @@
 
 import uvicorn
 
-from contracts.serving import serving
+from contracts.serving import collect_garbage_early, serving
 from inference_api.app import create_app
 from inference_api.settings import Settings
 
 if __name__ == "__main__":
     settings = Settings()
     options = serving("inference_api", settings, settings.inference_host, settings.inference_port)
-    uvicorn.run(create_app(settings), **options)
+    app = create_app(settings)
+    collect_garbage_early()
+    uvicorn.run(app, **options)
