@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,8 +53,8 @@ class Night:
     streams: int = 0
     cut: int = 0
     """Streams that ended without the job's end."""
-    opened_again: int = 0
-    """As browsers do where a connection that was kept was closed just before it was used again."""
+    asked_again: int = 0
+    """As browsers do where a connection that was kept was closed just before it was used again, or while it was used."""
     over: bool = False
 
 
@@ -111,24 +110,26 @@ async def call(client: httpx.AsyncClient, night: Night, forms: list[bytes], expe
 async def browse(client: httpx.AsyncClient, night: Night, place: int) -> None:
     """A browser: follows the job that was submitted last to its end, and again. One of so many looks at a page between."""
     while not night.over:
-        name = f"job-{night.submitted - 1}"
-        if night.submitted:
-            ended = answered = False
-            try:
-                async with client.stream("GET", f"/jobs/{name}/events", headers={"Last-Event-ID": "0"}) as answer:
-                    answered = True
-                    async for line in answer.aiter_lines():
-                        ended = ended or line == "event: end"
-            except httpx.TransportError:
-                if not answered:
-                    night.opened_again += 1
-                    continue
-            night.streams += 1
-            night.cut += not ended
-        if place % LOOKS == 0:
-            with suppress(httpx.TransportError):  # of a kept connection, as above
+        try:
+            if night.submitted:
+                await follow(client, night)
+            if place % LOOKS == 0:
                 (await client.get(PAGES[(place + night.streams) % len(PAGES)])).raise_for_status()
+        except httpx.TransportError:
+            night.asked_again += 1
         await asyncio.sleep(1)
+
+
+async def follow(client: httpx.AsyncClient, night: Night) -> None:
+    """The last job, to its end."""
+    ended = False
+    async with client.stream("GET", f"/jobs/job-{night.submitted - 1}/events", headers={"Last-Event-ID": "0"}) as answer:
+        night.streams += 1
+        try:
+            async for line in answer.aiter_lines():
+                ended = ended or line == "event: end"
+        finally:
+            night.cut += not ended
 
 
 async def spend(services: Services, asked: argparse.Namespace) -> tuple[Night, list[dict[str, float]]]:
@@ -172,7 +173,7 @@ def main() -> None:
             minutes = (time.monotonic() - started) / 60
             time.sleep(SETTLED)
             after = held(services)
-            states = [services.states().get(f"job-{number}") for number in range(asked.jobs)]
+            states = services.states()
             left = sum(map(len, services.trainings().values())) + (len(containers(services)) if asked.containers else 0)
         finally:
             services.end()
@@ -185,11 +186,11 @@ def main() -> None:
         rows.append((name, ", ".join(megabytes), f"{growth[name]:.3f} ×", f"{before[name][1]} → {after[name][1]}"))
     print(f"{night.submitted} jobs, {night.answered} predictions and {night.streams} streams in {minutes:.0f} minutes", file=sys.stderr)
     figures = {
-        "jobs_not_finished": sum(state != "finished" for state in states),
+        "jobs_not_finished": sum(states.get(f"job-{number}") != "finished" for number in range(asked.jobs)),
         "wrong_answers": night.wrong,
         "refused": sum(night.refused.values()),
         "streams_cut": night.cut,
-        "streams_opened_again": night.opened_again,
+        "asked_again": night.asked_again,
         "memory_growth": growth,
         "handles_left": {name: after[name][1] - before[name][1] for name in SERVICES},
         "trainings_left": left,

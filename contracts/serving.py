@@ -60,11 +60,8 @@ def serving(service: str, settings: DoorSettings, host: str, port: int) -> dict[
         raise SystemExit(str(problem)) from problem
 
 
-def collect_garbage_early() -> None:
-    """Spare what is there now, the program itself, from Python's collections, so that they come soon instead of after many megabytes.
-
-    A full one waits until what is new is a quarter of all that it has to look at; see `gc.freeze`.
-    """
+def spare_program_from_collections() -> None:
+    """Spare what is there now, the program itself, from Python's garbage collections: with it a full one stops a service for some 40 ms."""
     gc.collect()
     gc.freeze()
 

@@ -32,7 +32,7 @@ class _Kept:
     job: Job
     reader: LineReader
     status: JobStatus | bytes = field(default_factory=JobStatus)
-    """Packed once the job has ended: as objects, an epoch takes 3 KB."""
+    """Packed once the job has ended: as objects, an epoch takes some 2 KB."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     end: tuple[int, bool] = (-1, False)
     """How long the events were when they were last looked at, and whether they ended."""

@@ -6,10 +6,12 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import docker
 import pytest
 from docker.errors import APIError, DockerException, ImageNotFound
+from docker.models.containers import Container
 from requests.exceptions import ConnectionError as EngineConnectionError
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
@@ -34,6 +36,13 @@ def engine() -> Iterator["docker.DockerClient"]:
         yield client
     finally:
         client.close()
+
+
+def containers_of(client: "docker.DockerClient", checkpoints: Path) -> list[Container]:
+    """Those of the jobs in a checkpoints folder, running or not."""
+    label = f"maskwright.checkpoints={checkpoints.resolve()}"
+    found: list[Container] = client.containers.list(all=True, ignore_removed=True, filters={"label": label})
+    return found
 
 
 def image(client: "docker.DockerClient", name: str = BASE_IMAGE) -> str:

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from docker_sdk_api.settings import Settings
 from tests.conftest import ROOT, draw_dataset, ended, wait_for
 from tests.deployed import BUILD_DEADLINE, DEADLINE, SOMEBODY, Deployment, build
-from tests.engine import compose, engine, image
+from tests.engine import compose, containers_of, engine, image
 from tests.waits import free_port
 
 VOLUMES = ROOT / "tests" / "volumes"
@@ -84,7 +84,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
                 one.close()
             for words in (("logs", "--no-color"), ("down", "-v")):
                 subprocess.run([*compose(), "-p", home.project, "-f", home.folder / "run" / "run_cpu.yml", *words], timeout=DEADLINE)
-            for left in client.containers.list(all=True, filters={"label": f"maskwright.checkpoints={home.folder / 'checkpoints'}"}):
+            for left in containers_of(client, home.folder / "checkpoints"):
                 left.remove(force=True)
 
 
@@ -108,8 +108,8 @@ def test_all_that_is_lost_with_a_machine_comes_back_from_the_documented_commands
     home.sh(documented("Backup"))
     wait_for(product.ready, DEADLINE)
     product.compose("down", "-v")
-    for job in ("mine", "broken"):
-        product.client.containers.get(f"maskwright-{job}").remove(force=True)
+    for left in containers_of(product.client, home.folder / "checkpoints"):
+        left.remove(force=True)
     archive = tmp_path / "second" / "maskwright-backup.tar.gz"
     archive.parent.mkdir()
     shutil.move(home.folder.parent / archive.name, archive)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import docker
@@ -27,7 +28,7 @@ from docker_sdk_api.launchers import Pulse
 from docker_sdk_api.launchers.process import ProcessLauncher
 from docker_sdk_api.settings import Settings
 from tests.conftest import wait_for
-from tests.engine import engine
+from tests.engine import containers_of, engine
 from tests.test_training import write_job
 from training_api.checkpoints import best_scores
 
@@ -288,7 +289,7 @@ def contained(settings: Settings, dataset: Path) -> Iterator[tuple[TestClient, "
         chosen = settings.model_copy(update={"launcher": "container", "job_memory": 300_000_000})
         with TestClient(create_app(chosen)) as api:
             yield api, client
-        for left in client.containers.list(all=True, filters={"label": f"maskwright.checkpoints={settings.checkpoints.resolve()}"}):
+        for left in containers_of(client, settings.checkpoints):
             left.remove(force=True)
 
 
@@ -311,10 +312,8 @@ def test_of_jobs_that_ended_no_container_is_left_and_they_go_on_all_the_same(
     contained: tuple[TestClient, "docker.DockerClient"], dataset: Path
 ):
     api, client = contained
-    here = f"maskwright.checkpoints={api.app.state.settings.checkpoints.resolve()}"  # type: ignore[attr-defined]
-    containers = lambda: client.containers.list(all=True, ignore_removed=True, filters={"label": here})  # noqa: E731
     start(api, dataset, "short", epochs=1)
-    start(api, dataset, "long")
+    containers = partial(containers_of, client, start(api, dataset, "long").path.parent)
     wait_for(lambda: status(api, "short")["state"] == "finished", 120)
     wait_for(lambda: [found.labels["maskwright.job"] for found in containers()] == ["long"], 60)
     wait_for(lambda: status(api, "long")["epoch"] > 1, 60)

@@ -66,7 +66,7 @@ def list_jobs(
     hits = [found for found in jobs.find(search, running) if not wanted or found in wanted]
     part = hits[offset : None if limit is None else offset + limit]
     views = (_there(jobs.glance if brief else jobs.view, found) for found in part)
-    rows = [view.model_dump_json(by_alias=True).encode() for view in views if view]  # as objects, a thousand views are a hundred MB
+    rows = [view.model_dump_json(by_alias=True).encode() for view in views if view]  # as objects, a view of 30 epochs is 55 KB
     return Response(b"[" + b",".join(rows) + b"]", media_type="application/json", headers={"X-Total-Count": str(len(hits))})
 
 
