@@ -109,8 +109,7 @@ def as_json(_scope: Message, problem: Problem) -> App:
     async def answer(_scope: Message, _receive: Receive, send: Send) -> None:
         body = json.dumps(problem.as_dict()).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if isinstance(problem, NoToken):
-            headers.append((b"www-authenticate", b"Bearer"))
+        headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
         await send({"type": "http.response.start", "status": problem.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -15,6 +15,9 @@ Problem
 └── Broken        500  a promise of the product was not kept
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 LONGEST = 4000
 """Signs of a sentence."""
 
@@ -23,6 +26,8 @@ class Problem(Exception):
     """An error with its cure: both are whole sentences, shown as they are to people and programs."""
 
     status = 500
+    headers: Mapping[str, str] = MappingProxyType({})
+    """What an HTTP answer says of it beside its body."""
 
     def __init__(self, cause: str, cure: str) -> None:
         self.cause, self.cure = sayable(cause), sayable(cure)
@@ -49,6 +54,7 @@ class TooLarge(Invalid):
 
 class NoToken(Problem):
     status = 401
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class Forbidden(Problem):
@@ -75,6 +81,7 @@ class Busy(Problem):
     def __init__(self, cause: str, cure: str, seconds: int = 1) -> None:
         super().__init__(cause, cure)
         self.seconds = seconds
+        self.headers = {"Retry-After": str(seconds)}
 
 
 class Unavailable(Problem):

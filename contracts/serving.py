@@ -38,6 +38,10 @@ class DoorSettings(BaseModel):
     """File of the certificate, with those it rests on behind it; "": not encrypted."""
     tls_key: str = ""
     """File of its key."""
+    requests_a_minute: int = Field(12_000, ge=0)
+    """So many requests a minute of one caller are answered; 0: as many as come."""
+    streams: int = Field(400, ge=0)
+    """So many pages and programs follow jobs at the same time; 0: as many as want to."""
     log_format: Literal["text", "json"] = "text"
     """How a line of the service's log says what was asked."""
 

@@ -16,8 +16,10 @@ from contracts.audit import PREDICTIONS, Audit
 from contracts.bodies import WORDS, BodyLimit
 from contracts.doors import Doors
 from contracts.errors import Invalid, NotFound, Problem, Unavailable
+from contracts.metrics import Counted
 from contracts.refusals import REFUSALS
 from contracts.tokens import Tokens
+from contracts.traffic import Traffic
 from docker_sdk_api.datasets import Datasets
 from docker_sdk_api.dispatch import Dispatch
 from docker_sdk_api.ends import Ends
@@ -25,6 +27,7 @@ from docker_sdk_api.imports import Imports
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.launchers import Launcher
 from docker_sdk_api.machine import VERSION, engine_python
+from docker_sdk_api.metrics import JobMetrics
 from docker_sdk_api.models import Models
 from docker_sdk_api.retention import Retention
 from docker_sdk_api.routes import (
@@ -74,11 +77,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.tokens, app.state.audit = Tokens(settings.checkpoints), Audit(settings.checkpoints)
     app.state.predictions = Audit(settings.checkpoints, PREDICTIONS)  # of inference_api, only read here
     app.add_middleware(BodyLimit, limits=_limits(settings), cure="Send less at a time; files have routes of their own, see /docs.")
+    app.state.metrics = JobMetrics(app.state.jobs)
+    app.add_middleware(Traffic, settings=settings)
+    app.add_middleware(Counted, metrics=app.state.metrics)
     app.add_middleware(Doors, settings=settings, tokens=app.state.tokens, note=app.state.audit.note)
 
     @app.exception_handler(Problem)
     async def say(_: Request, problem: Problem) -> JSONResponse:
-        return JSONResponse(problem.as_dict(), problem.status)
+        return JSONResponse(problem.as_dict(), problem.status, problem.headers)
 
     @app.exception_handler(HTTPException)
     async def repeat(request: Request, error: HTTPException) -> JSONResponse:

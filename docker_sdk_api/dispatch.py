@@ -52,7 +52,7 @@ class Dispatch:
         """What runs or waits although the queue does not know it: it was killed between a folder and the queue, or is of before."""
         for job in reversed(self.jobs.all()):
             with suppress(NotFound, OSError, ValueError, Unavailable):  # deleted this moment, damaged, or nobody knows: Ends looks again
-                if not self.jobs.standing.ended(job.name) and not (status := self.jobs.status(job.name)).ended_already:
+                if not self.jobs.standing.end(job.name) and not (status := self.jobs.status(job.name)).ended_already:
                     self.line.adopt(job, status)
 
     def look(self) -> bool:

@@ -55,7 +55,7 @@ class Ends:
 
     def _look_at(self, name: str) -> None:
         folder = self.jobs.folder(name)
-        if self.jobs.standing.ended(name):
+        if self.jobs.standing.end(name):
             self._heard.pop(name, None)
             return
         status = self.jobs.status(name)

@@ -153,7 +153,7 @@ class Jobs:
         return JobView(job=self.standing.job(folder), status=short, model=folder.model_state())
 
     def _ended(self, name: str) -> bool:
-        return self.standing.ended(name) or self.status(name).ended_already
+        return bool(self.standing.end(name)) or self.status(name).ended_already
 
     def status(self, name: str) -> JobStatus:
         """The fold of the job's events; where they end without an end and the task is gone, failed with what is known."""
@@ -257,7 +257,7 @@ class Jobs:
     def let_go(self, name: str) -> None:
         """Have the launcher forget a job whose end is written down: how it ended is not asked again."""
         with self._starting, suppress(Taken):  # it runs again
-            if self.standing.ended(name):
+            if self.standing.end(name):
                 self.launcher.remove(name)
 
     def usage(self, name: str) -> Usage | None:

@@ -34,8 +34,8 @@ class _Kept:
     status: JobStatus | bytes = field(default_factory=JobStatus)
     """Packed once the job has ended: as objects, an epoch takes some 2 KB."""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    end: tuple[int, bool] = (-1, False)
-    """How long the events were when they were last looked at, and whether they ended."""
+    end: tuple[int, str] = (-1, "")
+    """How long the events were when they were last looked at, and the kind of the last one where that is an end."""
 
 
 class Standing:
@@ -79,17 +79,18 @@ class Standing:
                         jobs.append(self._kept_of(entry.name, entry.path).job)
         return jobs
 
-    def ended(self, name: str) -> bool:
-        """Whether the last event of a known job is an end, by the file's last bytes: for a look at many jobs, which nobody opens."""
+    def end(self, name: str) -> str:
+        """The kind of a known job's last event where that is an end, else "": by the file's last bytes, for a look at many jobs."""
         kept = self._kept.get(name)
         if kept is None:
-            return False
+            return ""
         try:
             size = kept.reader.file.stat().st_size
         except FileNotFoundError:
-            return False
+            return ""
         if kept.end[0] != size:
-            kept.end = (size, last_event(kept.reader.file) in ENDED)
+            last = last_event(kept.reader.file)
+            kept.end = (size, last if last in ENDED else "")
         return kept.end[1]
 
     def forget(self, name: str) -> None:

@@ -15,14 +15,16 @@ from starlette.requests import ClientDisconnect
 from contracts.bodies import WORDS, BodyLimit
 from contracts.doors import Doors
 from contracts.errors import Invalid, NotFound, NoToken, Problem
+from contracts.metrics import Counted, Metrics
 from contracts.tokens import Who
+from contracts.traffic import Traffic
 from gui import compare, datasets, jobs, login, machine, models, queue, start, tokens, trying, uploads, wizard
 from gui.backend import Backend
 from gui.guard import POLICY, Guard
 from gui.pages import FOLDER, build_templates, page
 from gui.settings import Settings
 
-FOR_PROGRAMS = {"predict", "new_upload", "upload", "forget_upload", "upload_chunk"}
+FOR_PROGRAMS = {"ready", "predict", "new_upload", "upload", "forget_upload", "upload_chunk"}
 """Routes that scripts and programs ask; their problems are JSON."""
 
 
@@ -33,7 +35,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     asks = backend or Backend.at(*urls, settings.token, settings.api_certificate)
     app = FastAPI(title="Maskwright", lifespan=_closing(asks), docs_url=None, redoc_url=None, openapi_url=None)
     app.state.backend, app.state.settings, app.state.templates, app.state.shapes = asks, settings, build_templates(), {}
-    app.state.failures = login.Failures()
+    app.state.failures, app.state.metrics = login.Failures(), Metrics()
     first = (start, login, tokens, machine)
     for module in (*first, uploads, datasets, wizard, jobs, queue, compare, models, trying):  # /datasets/new before /datasets/{name}
         app.include_router(module.router)
@@ -48,6 +50,8 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
 
     cure = "Send smaller files, or fewer at a time."
     app.add_middleware(BodyLimit, limits=_limits(settings), cure=cure, refuse=login.turn_away)
+    app.add_middleware(Traffic, settings=settings, refuse=login.turn_away)
+    app.add_middleware(Counted, metrics=app.state.metrics)
     app.add_middleware(Doors, settings=settings, find=find, refuse=login.turn_away, policy=POLICY)
     app.add_middleware(Guard, root_path=settings.root_path)
     return app
@@ -72,7 +76,7 @@ def _closing(backend: Backend) -> Callable[[FastAPI], AbstractAsyncContextManage
 async def _answer_problem(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
     if getattr(request.scope.get("route"), "name", "") in FOR_PROGRAMS:
-        return JSONResponse(problem.as_dict(), problem.status)
+        return JSONResponse(problem.as_dict(), problem.status, problem.headers)
     if isinstance(problem, NoToken):
         return login.turn_away(request.scope, problem)
     return page(request, "problem.html", {"problem": problem}, problem.status)

@@ -288,6 +288,10 @@ class Backend(Asking):
         answer = await self._ask(self.inference, "GET", model_path(name))
         return ServedModel.model_validate_json(answer.content)
 
+    async def training_ready(self) -> None:
+        """Raises Unavailable, saying why, where no training can be started."""
+        await self._ask(self.docker_sdk, "GET", "/v1/ready")
+
     async def inference_ready(self) -> None:
         """Raises Unavailable, saying why, where no prediction can be asked for."""
         await self._ask(self.inference, "GET", "/v1/ready")

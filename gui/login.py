@@ -125,7 +125,7 @@ def turn_away(scope: Message, problem: Problem) -> Response:
     """Programs are answered as they understand it; people are asked for their token, or told what theirs does not allow."""
     request = Request(scope)
     if "text/html" not in request.headers.get("accept", ""):
-        return JSONResponse(problem.as_dict(), problem.status, {"WWW-Authenticate": "Bearer"} if isinstance(problem, NoToken) else None)
+        return JSONResponse(problem.as_dict(), problem.status, problem.headers)
     if not isinstance(problem, NoToken):
         return page(request, "problem.html", {"problem": problem}, problem.status)
     here = [("next", f"{request.url.path}{'?' if request.url.query else ''}{request.url.query}")] if request.method == "GET" else []
@@ -147,6 +147,5 @@ async def _read_form(request: Request) -> dict[str, str]:
 
 def _form(request: Request, then: str, problem: Problem | None = None) -> HTMLResponse:
     found = page(request, "login.html", {"next": then if is_own_path(then) else "", "problem": problem}, problem.status if problem else 200)
-    if isinstance(problem, Busy):
-        found.headers["Retry-After"] = str(problem.seconds)
+    found.headers.update(problem.headers if problem else {})
     return found

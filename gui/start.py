@@ -5,9 +5,10 @@ import math
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from contracts.job import JobView
+from contracts.metrics import CONTENT_TYPE
 from gui.backend import Asks, Backend
 from gui.pages import page
 
@@ -49,6 +50,20 @@ def _turn(view: JobView) -> float:
 async def health() -> dict[str, str]:
     """Not a page: the gui is well even where the services behind it are not."""
     return {"status": "ok"}
+
+
+@router.get("/ready", name="ready")
+async def ready(backend: Asks) -> dict[str, str]:
+    """Trainings can be started and predictions be asked for. Raises Unavailable, saying why, where one of the two cannot."""
+    await backend.training_ready()
+    await backend.inference_ready()
+    return {"status": "ready"}
+
+
+@router.get("/metrics", name="metrics")
+async def metrics(request: Request) -> Response:
+    """The pages' requests and latencies, as Prometheus reads them."""
+    return Response(request.app.state.metrics.as_text(), media_type=CONTENT_TYPE)
 
 
 def last_sheets(jobs: list[JobView]) -> dict[str, str]:

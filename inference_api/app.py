@@ -16,11 +16,13 @@ from starlette.types import ASGIApp
 
 from contracts.bodies import BodyLimit
 from contracts.doors import Doors
-from contracts.errors import Busy, Invalid, NotFound, Problem
+from contracts.errors import Invalid, NotFound, Problem
+from contracts.metrics import Counted
 from contracts.refusals import REFUSALS
 from contracts.tokens import Tokens
+from contracts.traffic import Traffic
 from inference_api.batches import Batches
-from inference_api.metrics import Counted, Metrics
+from inference_api.metrics import PredictionMetrics
 from inference_api.predicted import Predictions
 from inference_api.routes import batches, machine, models, original, predict
 from inference_api.settings import Settings
@@ -42,19 +44,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.large_pictures = threading.Lock()
     app.state.turns = Turns(settings.predictions_at_once or max(2, count_cores()), settings.queue)
     app.state.batches = Batches(settings, app.state.store, app.state.turns, app.state.large_pictures)
-    app.state.metrics = Metrics(app.state.turns, app.state.store)
+    app.state.metrics = PredictionMetrics(app.state.turns, app.state.store)
     for module in (machine, models, predict, batches, original):
         app.include_router(module.routes)
     largest = [(".*", settings.largest_upload)]
     app.add_middleware(BodyLimit, limits=largest, cure="Send a smaller picture, or fewer at a time.", refuse=_refused)
+    app.add_middleware(Traffic, settings=settings, refuse=_refused)
     app.add_middleware(Counted, metrics=app.state.metrics)
     app.state.predictions = Predictions(settings.checkpoints)
     app.add_middleware(Doors, settings=settings, tokens=Tokens(settings.checkpoints), note=app.state.predictions.note)
 
     @app.exception_handler(Problem)
     async def say(request: Request, problem: Problem) -> JSONResponse:
-        again = {"Retry-After": str(problem.seconds)} if isinstance(problem, Busy) else None
-        return refusal(request.url.path, problem, problem.status, again)
+        return refusal(request.url.path, problem, problem.status)
 
     @app.exception_handler(RequestValidationError)
     async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -78,7 +80,7 @@ async def _working(app: FastAPI) -> AsyncIterator[None]:
 def refusal(path: str, problem: Problem, status: int, headers: Any = None) -> JSONResponse:
     """An answer that says what is wrong, in the form that the path's clients know."""
     body = original.envelope(error=str(problem)) if original.asked_the_original(path) else problem.as_dict()
-    return JSONResponse(body, status, headers)
+    return JSONResponse(body, status, {**(headers or {}), **problem.headers})
 
 
 def _refused(scope: Any, problem: Problem) -> ASGIApp:

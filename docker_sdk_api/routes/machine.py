@@ -1,5 +1,6 @@
-"""/v1/machine, /v1/networks, /v1/hyperparameters, /v1/health: what this machine can do."""
+"""/v1/machine, /v1/networks, /v1/hyperparameters: what it can do; /v1/health, /v1/ready, /v1/metrics: for those who watch over it."""
 
+import os
 from functools import cache
 from typing import Any
 
@@ -7,10 +8,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from contracts.answers import Machine, Step
+from contracts.errors import Unavailable
 from contracts.hyperparameters import describe_hyperparameters, read_hyperparameters
 from contracts.job import JobView
+from contracts.metrics import CONTENT_TYPE
 from contracts.networks import CATALOGUE
 from docker_sdk_api.diagnostics import bundle_name, write_bundle
+from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.machine import describe_machine, list_engines
 from docker_sdk_api.self_test import start_self_test, steps_of
 
@@ -19,7 +23,26 @@ routes = APIRouter(prefix="/v1", tags=["machine"])
 
 @routes.get("/health")
 def health() -> dict[str, str]:
+    """The service runs."""
     return {"status": "ok"}
+
+
+@routes.get("/ready")
+def ready(request: Request) -> dict[str, str]:
+    """Trainings can be started: the folder of the jobs can be written to, the queue answers, and so does what runs them."""
+    jobs: Jobs = request.app.state.jobs
+    folder = jobs.settings.checkpoints
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise Unavailable(f"The folder {folder.name} of the jobs cannot be written to.", "Check that it is there and who may write to it.")
+    jobs.line.queue.entries()
+    jobs.launcher.running()
+    return {"status": "ready"}
+
+
+@routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def metrics(request: Request) -> Response:
+    """Requests, latencies, jobs by their state and room on the disk, as Prometheus reads them."""
+    return Response(request.app.state.metrics.as_text(), media_type=CONTENT_TYPE)
 
 
 @routes.get("/machine")

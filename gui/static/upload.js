@@ -6,6 +6,7 @@ const part = (name) => form.querySelector(`[data-${name}]`);
 const CHUNK = Number(form.dataset.chunk);
 const AT_ONCE = 3;
 const LONGEST_REST = 30_000;
+const BUSY = 429; // asked too often: what was refused is asked for again, later
 let chosen = []; // [{file, name}]
 let run = null;
 
@@ -120,7 +121,7 @@ class Run {
         trouble("");
         return answer;
       } catch (error) {
-        if (error instanceof Refusal && error.status < 500) throw error;
+        if (error instanceof Refusal && error.status < 500 && error.status !== BUSY) throw error;
         if (this.paused || this.gone) continue;
         trouble(`The connection is lost. Trying again in ${Math.round(rest / 1000)} s; what has arrived is kept.`);
         await sleep(rest);

@@ -5,7 +5,7 @@ import os
 from fastapi import APIRouter, Request, Response
 
 from contracts.errors import Unavailable
-from inference_api.metrics import CONTENT_TYPE
+from contracts.metrics import CONTENT_TYPE
 from inference_api.routes import REFUSALS, store_of
 from runtimes import look_around
 
