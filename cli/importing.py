@@ -1,6 +1,5 @@
 """Bring labelled pictures into the datasets folder: a folder or an archive, of any known format."""
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -12,14 +11,14 @@ from annotations.archives import Limits, is_archive, unpack
 from annotations.formats import FORMATS, Choices, Source
 from annotations.importing import import_dataset
 from contracts.errors import Invalid, NotFound, Taken
-from contracts.job import NAME_PATTERN, NAME_RULE
+from contracts.job import NAME_RULE, is_name
 from docker_sdk_api.settings import Settings
 
 
 def import_source(source: Path, name: str, format: str | None, choices: Choices, console: Console) -> Source:
     """Write the dataset `name`. Raises Problem with the cure; then nothing of it is left."""
     datasets = Settings().datasets
-    if not re.match(NAME_PATTERN, name):
+    if not is_name(name):
         raise Invalid(f"A dataset cannot be named “{name}”.", NAME_RULE)
     if (datasets / name).exists():
         raise Taken(f"There is a dataset {name} already.", "Choose another name, or remove it first.")

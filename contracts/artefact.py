@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from contracts.errors import Invalid
+from contracts.job import SOUND
 from contracts.networks import Network, find_network
 from contracts.plain import read_plain
 
@@ -18,6 +19,8 @@ CROP = 480
 
 class Artefact(BaseModel):
     """configuration.json. Keys that are not listed here do not matter."""
+
+    model_config = SOUND
 
     network: str
     backbone: str

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from contracts.job import EpochScores, JobStatus
+from contracts.job import SOUND, EpochScores, JobStatus, Moment
 
 
 def now() -> datetime:
@@ -21,7 +21,9 @@ def boot_id() -> str:
 
 
 class _Event(BaseModel):
-    at: datetime = Field(default_factory=now)
+    model_config = SOUND
+
+    at: Moment = Field(default_factory=now)
 
 
 class Started(_Event):

@@ -3,9 +3,9 @@
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from contracts.hyperparameters import Hyperparameters
 from contracts.queue import Place, Priority
@@ -23,6 +23,20 @@ def is_name(text: str) -> bool:
 
 State = Literal["queued", "starting", "training", "publishing", "finished", "stopped", "failed"]
 ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed"})
+
+
+def _of_a_calendar(moment: datetime) -> datetime:
+    if not 1970 < moment.year < 9000:
+        raise ValueError("a year between 1971 and 8999 is wanted")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_of_a_calendar)]
+"""What strangers write may have no time zone, or lie where no other zone's calendar reaches."""
+
+
+SOUND = ConfigDict(allow_inf_nan=False)
+"""Of what holds numbers: JSON knows neither infinity nor what is none."""
 
 
 class JobRequest(BaseModel):
@@ -53,7 +67,7 @@ class Job(JobRequest):
 
     dataset_folder: Path
     weights_folder: Path | None = Field(None, description="The classifier's folder, or the earlier job's, that `weights_from` names.")
-    created: datetime
+    created: Moment
     dataset_fingerprint: str = Field("", description="Of the dataset as it was when the job was started.")
     waggle: WaggleRun | None = Field(None, description="Of a run of a Waggle folder: see docs/waggle.md.")
     api_port: int | None = Field(None, description="Where an old client tells this job what to train: see docs/old-clients.md.")
@@ -70,6 +84,8 @@ class Job(JobRequest):
 
 class EpochScores(BaseModel):
     """What one pass over the validation pictures gave. An IoU of None: the class is in none of them."""
+
+    model_config = SOUND
 
     epoch: int
     loss: float
@@ -114,8 +130,8 @@ class JobStatus(BaseModel):
     loss: float | None = None
     pictures_per_second: float | None = None
     seconds_left: float | None = None
-    started: datetime | None = None
-    ended: datetime | None = None
+    started: Moment | None = None
+    ended: Moment | None = None
     best: EpochScores | None = None
     test: EpochScores | None = None
     history: list[EpochScores] = []

@@ -1,17 +1,21 @@
 """What is served: the contents of model/model.json, written by the training job, read by inference and the pages."""
 
-from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from contracts.job import EpochScores
+from contracts.job import SOUND, EpochScores, Moment
 from contracts.plain import read_plain
 
 MODEL_FILE = "model.json"
 RETIRED_FILE = "retired"
 """Beside the model's folder: while it is there, the model is kept and not served."""
+
+
+LARGEST_SIDE = 2**16
+"""Pixels: no network was taught with more, and a stranger's model.json shall not take all memory."""
+Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 
 
 class Geometry(BaseModel):
@@ -22,14 +26,18 @@ class Geometry(BaseModel):
     padded to a multiple of `multiple_of`.
     """
 
-    short_side: int
-    tile: tuple[int, int] | None = None
-    multiple_of: int = 32
-    overlap: float = 0.25
+    model_config = SOUND
+
+    short_side: Side
+    tile: tuple[Side, Side] | None = None
+    multiple_of: int = Field(32, ge=1, le=1024)
+    overlap: float = Field(0.25, ge=0, le=0.9)
 
 
 class Parity(BaseModel):
     """How well the exported graph agrees with the engine: share of equal pixels and largest difference of scores."""
+
+    model_config = SOUND
 
     pictures: int
     equal_pixels: float
@@ -43,6 +51,8 @@ class Comparison(BaseModel):
     in float32. `seconds`: of a picture, the median. `pictures` of 0: not compared, and `note` says why.
     """
 
+    model_config = SOUND
+
     precision: Literal["float32", "bfloat16", "int8"]
     runtime: str
     pictures: int = 0
@@ -53,12 +63,17 @@ class Comparison(BaseModel):
     note: str = ""
 
 
+Deviation = Annotated[float, Field(gt=0)]
+
+
 class Model(BaseModel):
     """A published model. `mean` and `deviation` are per channel (red, green, blue) of pixels scaled to 0…1."""
 
+    model_config = SOUND
+
     name: str
     job: str
-    created: datetime
+    created: Moment
     engine: str
     network: str
     backbone: str
@@ -67,7 +82,7 @@ class Model(BaseModel):
     palette: list[tuple[int, int, int]]
     geometry: Geometry
     mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
+    deviation: tuple[Deviation, Deviation, Deviation]
     scores: EpochScores
     parity: Parity
     comparisons: list[Comparison] = []

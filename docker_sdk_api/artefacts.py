@@ -16,7 +16,7 @@ from contracts.artefact import CONFIGURATION, FILES, PALETTE, Artefact, read_art
 from contracts.errors import Invalid, NotFound
 from contracts.events import EpochDone, Finished, now
 from contracts.hyperparameters import Hyperparameters, read_hyperparameters
-from contracts.job import NAME_PATTERN, NAME_RULE, Job
+from contracts.job import NAME_RULE, Job, is_name
 from contracts.job_folder import JobFolder
 from contracts.model import MODEL_FILE, Model, read_model
 from contracts.networks import Network
@@ -45,7 +45,7 @@ def import_model(jobs: Jobs, source: Path, name: str = "", limits: Limits = Limi
     """
     if not source.exists():
         raise NotFound(f"There is no {source}.", "Give a model's zip, or a folder with its files.")
-    if name and not re.match(NAME_PATTERN, name):
+    if name and not is_name(name):
         raise Invalid(f"A model cannot be named “{name}”.", NAME_RULE)
     if source.is_dir():
         return _import_folder(jobs, _root(source), name)
@@ -72,7 +72,7 @@ def _import_folder(jobs: Jobs, folder: Path, name: str) -> Imported:
         return _publish(jobs, folder, name)
     artefact = read_artefact(folder)
     refuse_engine(artefact.row.engine, jobs.settings, jobs.launcher, "which converts such a model")
-    return _convert(jobs, folder, artefact, name or _legal(artefact.checkpoint_name) or _legal(folder.name) or "imported")
+    return _convert(jobs, folder, artefact, name or legal_name(artefact.checkpoint_name) or legal_name(folder.name) or "imported")
 
 
 def _publish(jobs: Jobs, folder: Path, name: str) -> Imported:
@@ -90,7 +90,7 @@ def _publish(jobs: Jobs, folder: Path, name: str) -> Imported:
         raise Invalid(f"A colour in {MODEL_FILE} is none.", "Download the model again: red, green and blue are numbers of 0 to 255.")
     _refuse_broken(folder, len(model.classes))
     name = name or model.name
-    if not re.match(NAME_PATTERN, name):
+    if not is_name(name):
         raise Invalid(f"A model cannot be named “{name}”.", NAME_RULE)
 
     def fill(place: JobFolder) -> None:
@@ -145,6 +145,6 @@ def _copy(source: Path, to: Path, belongs: Callable[[Path], bool]) -> None:
             shutil.copyfile(file, to / file.name)
 
 
-def _legal(name: str) -> str:
+def legal_name(name: str) -> str:
     """The nearest name that a job can have; empty where nothing is left of it."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64]

@@ -86,10 +86,10 @@ class Datasets:
         sample = dataset.pairs[0].stem if dataset.pairs else None
         return {"name": name, "pictures": len(dataset.pairs), "classes": dataset.classes, "error": None, "sample": sample}
 
-    def report(self, name: str, patience: float | None = None) -> dict[str, Any] | None:
-        """The full check with the stems of all pairs; None where it takes longer than so many seconds: see `progress`."""
+    def report(self, name: str) -> dict[str, Any] | None:
+        """The full check with the stems of all pairs; None where it takes longer than PATIENCE: see `progress`."""
         check = self._check(self.path(name))
-        wait([check.report], PATIENCE if patience is None else patience)
+        wait([check.report], PATIENCE)
         if not check.report.done():
             return None
         report = check.report.result()

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from contracts.hyperparameters import Hyperparameters, describe_hyperparameters
-from contracts.job import NAME_PATTERN, Job, JobRequest
+from contracts.job import Job, JobRequest, is_name
 from contracts.queue import Priority
 from contracts.weights import WeightsChoice
 from gui.answers import NetworkChoice
@@ -190,7 +190,7 @@ def range_of(name: str) -> str:
 
 def name_fault(name: str, taken: set[str]) -> str:
     """Why a job cannot have this name; empty where it can."""
-    if not re.match(NAME_PATTERN, name):
+    if not is_name(name):
         return "Use 1 to 64 letters, digits, dots, dashes and underscores, starting with a letter or a digit."
     return f"There is a job named {name} already: choose another name." if name in taken else ""
 

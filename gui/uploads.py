@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from contracts.answers import ImportView
 from contracts.errors import Invalid, Problem
-from contracts.job import NAME_PATTERN, NAME_RULE
+from contracts.job import NAME_RULE, is_name
 from gui.asking import part
 from gui.backend import Asks, Backend
 from gui.incoming import read_form
@@ -79,7 +79,7 @@ def _read_colour(line: str) -> tuple[str, str]:
 
 def name_fault(name: str, taken: set[str]) -> str:
     """Why a dataset cannot have this name; empty where it can."""
-    if not re.match(NAME_PATTERN, name) or name == RESERVED:
+    if not is_name(name) or name == RESERVED:
         return NAME_RULE if name != RESERVED else f"“{RESERVED}” is the name of this page: choose another."
     return f"There is a dataset {name} already: choose another name." if name in taken else ""
 

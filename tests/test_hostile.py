@@ -24,6 +24,7 @@ from gui.settings import Settings as GuiSettings
 from tests.clicks import chromium, needs_chromium, services, watched_page
 from tests.conftest import draw_dataset, run_job, wait_for
 from tests.served import serve_brightness
+from tests.test_model_pages import packed
 
 SCRIPT = "<img src=x onerror=\"window.ran='yes'\"><script>window.ran='yes'</script>"
 WORDS = {
@@ -315,6 +316,75 @@ def test_a_hostile_class_name_is_shown_or_refused_with_a_sentence(
             shutil.rmtree(settings.datasets / name)
 
     assert_said_well(answers())
+
+
+STRANGE = ("1e999", "NaN", "-1", "0", "9" * 400, "null", "[]", "{}", '""', '"../x"', '"2020-01-01T00:00:00"', '"0001-01-01T00:00:00+14:00"')
+"""Values in JSON that may stand in the place of any other."""
+
+
+def strange_models(aside: Path) -> Iterator[tuple[str, bytes]]:
+    """Zips of a model, each with one strange value in its model.json, and what that is."""
+    packed_model = packed(aside, "brought")
+    with zipfile.ZipFile(io.BytesIO(packed_model)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    model = json.loads(files["model.json"])
+    inner = [(key, deeper) for key, value in model.items() if isinstance(value, dict) for deeper in value]
+    for place, value in itertools.product([*((key,) for key in model), *inner], STRANGE):
+        changed = json.loads(files["model.json"])
+        (changed if len(place) == 1 else changed[place[0]])[place[-1]] = "the value"
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in {**files, "model.json": json.dumps(changed).replace('"the value"', value).encode()}.items():
+                archive.writestr(name, content)
+        yield f"{'.'.join(place)} of {value[:30]}", file.getvalue()
+
+
+@pytest.mark.usefixtures("there")
+def test_a_strangers_model_is_refused_or_shown_and_hides_no_other(
+    api: TestClient, inference_api: TestClient, gui: TestClient, tmp_path: Path
+) -> None:
+    taken = []
+
+    def answers() -> Iterator[tuple[str, httpx.Response]]:
+        for what, content in strange_models(tmp_path / "aside"):
+            answer = api.post("/v1/models/import", files={"file": ("brought.zip", content)}, data={"name": "brought"})
+            yield what, answer
+            if answer.status_code == 201:
+                taken.append(what)
+                for client, path in ((api, "/v1/models"), (inference_api, "/v1/models"), (inference_api, "/models"), (gui, "/models")):
+                    there = client.get(path)
+                    assert "sound" in there.text, (what, path)
+                    yield f"{path} with {what}", there
+                for client, path in ((api, "/v1/models/brought"), (inference_api, "/v1/models/brought"), (gui, "/models/brought")):
+                    yield f"{path} with {what}", client.get(path)
+                predicted = inference_api.post("/v1/models/brought/predict", files={"picture": picture_of(90)})
+                yield f"a prediction with {what}", predicted
+                assert api.delete("/v1/models/brought").is_success
+                assert api.delete("/v1/jobs/brought").is_success
+
+    assert_said_well(answers())
+    assert any(what.startswith("dataset of") for what in taken), "not everything that is strange is wrong"
+    assert not any(what.endswith(("NaN", "1e999")) or what.startswith("created of") for what in taken)
+
+
+@pytest.mark.usefixtures("there")
+def test_a_models_zip_may_be_called_anything(api: TestClient, gui: TestClient, tmp_path: Path) -> None:
+    content = packed(tmp_path / "aside", "brought")
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+
+    def answers() -> Iterator[tuple[str, httpx.Response]]:
+        for client, path in ((api, "/v1/models/import"), (gui, "/models/import")):
+            for what, word in WORDS.items():
+                name = word.encode("utf-8", "surrogatepass").decode("latin-1").translate({34: "%22", 13: None, 10: None})[:3000]
+                head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode("latin-1")
+                answer = client.post(path, content=head + content + b"\r\n--b--\r\n", headers=kind, follow_redirects=False)
+                yield f"{path} with {what}", answer
+                if answer.status_code in (201, 303):
+                    assert api.delete("/v1/models/brought").is_success
+                    assert api.delete("/v1/jobs/brought").is_success
+
+    assert_said_well(answers())
+    assert [row["name"] for row in api.get("/v1/models").json()] == ["sound"]
 
 
 def test_there_are_more_than_five_hundred_of_them() -> None:

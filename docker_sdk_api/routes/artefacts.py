@@ -8,7 +8,7 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse
 
 from annotations.archives import Limits
-from docker_sdk_api.artefacts import import_model
+from docker_sdk_api.artefacts import import_model, legal_name
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.settings import Settings
 
@@ -26,7 +26,8 @@ def import_(
     settings: Settings = request.app.state.settings
     jobs: Jobs = request.app.state.jobs
     with tempfile.TemporaryDirectory(prefix=".upload-", dir=settings.checkpoints) as work:
-        archive = Path(work) / (Path((file.filename or "").replace("\\", "/")).name or "model.zip")
+        named = legal_name(Path((file.filename or "").replace("\\", "/")).stem)
+        archive = Path(work) / f"{named or 'model'}.zip"
         with archive.open("wb") as sink:
             while part := file.file.read(CHUNK):
                 sink.write(part)

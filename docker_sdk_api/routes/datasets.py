@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from annotations.doctor.check import PairView
 from annotations.doctor.cures import Change
 from annotations.split import Split
+from contracts.errors import Unavailable
 from docker_sdk_api.datasets import Datasets
 
 routes = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -38,8 +39,10 @@ def check(request: Request, name: str) -> dict[str, Any] | JSONResponse:
 
 @routes.get("/{name}/report.json", response_model=None)
 def download_report(request: Request, name: str) -> JSONResponse:
-    """The full check as a file; waits for its end."""
-    report = _datasets(request).report(name, patience=3600)
+    """The full check as a file, once it is done."""
+    report = _datasets(request).report(name)
+    if report is None:
+        raise Unavailable(f"The check of “{name}” still goes on.", "Its page shows how far it is: take the report when it is done.")
     return JSONResponse(report, headers={"Content-Disposition": f'attachment; filename="{quote(name)}-report.json"'})
 
 
