@@ -10,6 +10,7 @@ from contracts.events import Failed
 from contracts.job import JobStatus
 from contracts.job_folder import JobFolder
 from docker_sdk_api.jobs import GRACE, Jobs
+from docker_sdk_api.log_limit import LogLimit
 from docker_sdk_api.rounds import Rounds
 from docker_sdk_api.standing import OUT_OF_MEMORY, last_event, written
 
@@ -25,6 +26,7 @@ class Ends:
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
         self.silence = jobs.settings.silent_minutes * 60
+        self.logs = LogLimit(jobs.settings.train_log_megabytes)
         self._heard: dict[str, tuple[tuple[int, int], float]] = {}
         self.between = min(BETWEEN, self.silence / 3) if self.silence else BETWEEN
         self._rounds = Rounds("ends of jobs")
@@ -55,6 +57,7 @@ class Ends:
 
     def _look_at(self, name: str) -> None:
         folder = self.jobs.folder(name)
+        self._rounds.attempt(partial(self.logs.hold, folder.log_file), None, f"The log of {name} could not be kept short")
         if self.jobs.standing.end(name):
             self._heard.pop(name, None)
             return

@@ -51,6 +51,8 @@ class Settings(DoorSettings, BaseSettings):
     """After so many days finished jobs lose what a resume would begin with; weights and model stay; 0: never."""
     silent_minutes: float = 60
     """A training that has written neither an event nor a line for so long hangs, and is ended; 0: never."""
+    train_log_megabytes: float = 64
+    """So many MB of disk a training's log takes: of a longer one the middle is left out; 0: it is as long as what is printed."""
     job_memory: int = 0
     """Bytes of memory that a training may take, in a container; 0: as much as there is."""
     parallel_jobs: int = 0

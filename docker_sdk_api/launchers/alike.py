@@ -14,10 +14,13 @@ MOST_OF_LOG = 16 * 2**20
 
 
 def log_lines(files: JobFolder) -> Iterator[str]:
-    """The lines of train.log, of a very long one those at its end; a progress bar's carriage return ends a line too."""
+    """The lines of train.log, of a very long one those at its end; a progress bar's carriage return ends a line too.
+
+    NULs are what was left out of it (docker_sdk_api/log_limit.py).
+    """
     with suppress(FileNotFoundError), open_plain(files.log_file) as file:
         file.seek(max(0, size_of(files.log_file) - MOST_OF_LOG))
-        with io.TextIOWrapper(io.BytesIO(file.read(MOST_OF_LOG)), encoding="utf-8", errors="replace") as text:
+        with io.TextIOWrapper(io.BytesIO(file.read(MOST_OF_LOG).replace(b"\0", b"")), encoding="utf-8", errors="replace") as text:
             for line in text:
                 yield line.rstrip("\n")
 

@@ -1,10 +1,11 @@
 """/v1/jobs: start, follow, stop, resume, delete."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path, PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -17,7 +18,7 @@ from contracts.job import Confusion, JobRequest, JobView
 from contracts.job_folder import JobFolder
 from contracts.plain import open_plain
 from docker_sdk_api.jobs import Jobs
-from docker_sdk_api.logs import Hits, find_lines, part_after, part_before, tail
+from docker_sdk_api.logs import CHUNK, Hits, find_lines, part_after, part_before, tail, text_parts
 from docker_sdk_api.machine import describe_room
 from docker_sdk_api.routes import PlainFile
 from docker_sdk_api.streams import FROM_NOW, Watch, follow_events, follow_log
@@ -26,6 +27,9 @@ routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 names = APIRouter(tags=["jobs"])
 PICTURES = {".jpg": "image/jpeg", ".png": "image/png"}
 STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+LAST = 2**62
+"""No file has a byte behind it."""
+Place = Annotated[int, Query(ge=0, le=LAST)]
 
 
 class StopWish(BaseModel):
@@ -131,19 +135,36 @@ def log(request: Request, name: str, lines: Annotated[int, Query(alias="tail", g
 
 
 @routes.get("/{name}/log/file", response_class=FileResponse)
-def log_file(request: Request, name: str) -> FileResponse:
-    """All that the training printed."""
+def log_file(request: Request, name: str) -> Response:
+    """All that the training printed, but for what was left out of a log that became too long."""
     nothing = NotFound(f"The job “{name}” has printed nothing yet.", "It does once its process runs.")
     folder = _jobs(request).folder(name)
-    return _sent(folder, folder.log_file, nothing, "text/plain; charset=utf-8", filename=f"{name}.log")
+    answer = _sent(folder, folder.log_file, nothing, "text/plain; charset=utf-8", filename=f"{name}.log")
+    size = os.fstat(answer.file.fileno()).st_size
+    parts = text_parts(answer.file.fileno(), size)
+    if parts in ([], [(0, size)]):
+        return answer
+    headers = {"Content-Length": str(sum(end - start for start, end in parts))}
+    headers["Content-Disposition"] = answer.headers["Content-Disposition"]
+    return StreamingResponse(_read(answer.file, parts), media_type=answer.media_type, headers=headers)
+
+
+def _read(file: BinaryIO, parts: list[tuple[int, int]]) -> Iterator[bytes]:
+    """Parts of a file, from where to where; it is closed at the end."""
+    with file:
+        for start, end in parts:
+            file.seek(start)
+            while start < end and (piece := file.read(min(CHUNK, end - start))):
+                start += len(piece)
+                yield piece
 
 
 @routes.get("/{name}/log/part")
 def log_part(
     request: Request,
     name: str,
-    before: Annotated[int | None, Query(ge=0)] = None,
-    after: Annotated[int | None, Query(ge=0)] = None,
+    before: Place | None = None,
+    after: Place | None = None,
     lines: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> LogPart:
     """Lines that end before a byte of the log, or start at one; the last ones where neither is given."""
@@ -156,7 +177,7 @@ def log_search(
     request: Request,
     name: str,
     word: Annotated[str, Query(min_length=1, max_length=200)],
-    before: Annotated[int | None, Query(ge=0)] = None,
+    before: Place | None = None,
 ) -> Hits:
     """The last lines that hold a word, before a byte of the log where one is given."""
     return find_lines(_jobs(request).folder(name).log_file, word, before)
@@ -164,7 +185,7 @@ def log_search(
 
 @routes.get("/{name}/log/stream", response_class=StreamingResponse)
 def log_stream(
-    request: Request, name: str, last_event_id: Annotated[int, Header(ge=0)] = 0, after: Annotated[int, Query(ge=0)] = 0
+    request: Request, name: str, last_event_id: Annotated[int, Header(ge=0, le=LAST)] = 0, after: Place = 0
 ) -> StreamingResponse:
     """Server-sent events, one a line; the id is the byte offset behind the line. `after`: the offset to begin at."""
     watch = _watch(request, name)
