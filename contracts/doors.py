@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,10 +16,10 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from contracts.errors import Forbidden, Misdirected, NotFound, NoToken, Problem
+from contracts.errors import Busy, Forbidden, Misdirected, NotFound, NoToken, Problem
 from contracts.origins import AllowedOrigins, App, Message, Receive, Send
-from contracts.serving import DoorSettings
-from contracts.tokens import ANYONE, OWNER, Scope, Tokens, Who, is_same, open_session
+from contracts.serving import DoorSettings, is_this_machine
+from contracts.tokens import ANYONE, OWNER, PREFIX, Scope, Tokens, Who, is_same, open_session
 
 Find = Callable[[str], Awaitable[Who | None]]
 Refuse = Callable[[Message, Problem], App]
@@ -27,6 +28,13 @@ COOKIE = "maskwright"
 FOR = b"x-on-behalf-of"
 """The pages ask with the TOKEN, and say with this header for which named token's owner: no more is then allowed than to that one."""
 READS = ("GET", "HEAD", "OPTIONS")
+REFUSED = (401, 403, 421)
+MINUTE = 60.0
+MOST_FAILURES = 10
+"""Wrong tokens of an address in a minute that are compared: the TOKEN may be one that somebody thought of. Named ones cannot be guessed."""
+MOST_NOTED = 60
+"""Refusals of an address in a minute that are written down."""
+MOST_ADDRESSES = 10_000
 LOG = logging.getLogger("maskwright.requests")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 POLICY = "default-src 'none'; frame-ancestors 'none'"
@@ -116,6 +124,46 @@ def as_json(_scope: Message, problem: Problem) -> App:
     return answer
 
 
+class Lately:
+    """How often something happened in the last minute, by the address that it came from."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, deque[float]] = {}
+
+    def __call__(self, address: str) -> int:
+        return len(self.times(address))
+
+    def times(self, address: str) -> deque[float]:
+        """The moments, oldest first."""
+        times = self._times.get(address, deque())
+        while times and times[0] <= time.monotonic() - MINUTE:
+            times.popleft()
+        if not times:
+            self._times.pop(address, None)
+        return times
+
+    def add(self, address: str) -> None:
+        if address not in self._times and len(self._times) >= MOST_ADDRESSES:
+            self._times.pop(next(iter(self._times)))
+        self._times.setdefault(address, deque()).append(time.monotonic())
+
+    def take_back(self, address: str) -> None:
+        """The last one was none."""
+        if times := self._times.get(address):
+            times.pop()
+
+
+class Failures(Lately):
+    """Wrong tokens."""
+
+    def refuse(self, address: str) -> None:
+        """Raises Busy where there were too many: whoever guesses, guesses slowly."""
+        times = self.times(address)
+        if len(times) >= MOST_FAILURES:
+            wait = int(times[0] + MINUTE - time.monotonic()) + 1
+            raise Busy("Too many wrong tokens came from your address.", f"Wait {wait} seconds, then try again.", wait)
+
+
 class Doors:
     """Around a whole app. `tokens`: the named ones, where the app can read them; `find`: asks somebody else whose token this is.
 
@@ -135,6 +183,7 @@ class Doors:
         self.app, self.settings, self.tokens, self.find, self.refuse, self.note = app, settings, tokens, find, refuse, note
         self.headers = {**HEADERS, b"content-security-policy": policy.encode()}
         self.hosts = {name.lower() for name in re.split(r"[\s,]+", settings.hosts) if name}
+        self.failures, self.refused = Failures(), Lately()
         self.inside = AllowedOrigins(self._let_in, origins=settings.allowed_origins)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -208,13 +257,23 @@ class Doors:
                 cure = "Send one, as “Authorization: Bearer TOKEN”, or log in at /login of the pages."
                 raise NoToken("This needs a token, and none was sent.", cure)
             return self._still(session), ""
+        address, guessable = address_of(scope), not token.startswith(PREFIX)
+        if guessable:
+            self.failures.refuse(address)
         if is_same(token, self.settings.token):
             asked_for = headers.get(FOR, b"").decode("latin-1")
             return self._still(Who(name=asked_for, scope="admin", id=asked_for)) if asked_for else OWNER, token
-        found = await self.find(token) if self.find else self.tokens.find(token) if self.tokens else None
+        found = await self._find(token)
         if found is None:
+            if guessable and not is_this_machine(address):  # whose users would keep the pages out with their own mistakes
+                self.failures.add(address)
             raise NoToken("The token is not known here, or has ended.", "Ask for a new one: maskwright token make NAME --scope train.")
         return found, token
+
+    async def _find(self, token: str) -> Who | None:
+        if self.find:
+            return await self.find(token)
+        return self.tokens.find(token) if self.tokens else None
 
     def _still(self, session: Who) -> Who:
         """A session's owner as its token is now: it may have been revoked, or have ended, since."""
@@ -232,8 +291,21 @@ class Doors:
             record |= {"model": asking.model, "pictures": asking.pictures}
         words = {**record, "ms": round(seconds * 1000)}
         LOG.info("%s", " ".join(f"{key}={_word(value)}" for key, value in words.items()), extra={"said": words})
-        if self.note and (scope["method"] not in READS or status in (401, 403, 421)):
+        if self.note and self._is_noted(scope, status):
             self.note(record)
+
+    def _is_noted(self, scope: Message, status: int) -> bool:
+        """Every change, and of refusals so many a minute from one address: whoever is refused could wash away what was written before."""
+        if status not in REFUSED:
+            return scope["method"] not in READS
+        address = address_of(scope)
+        self.refused.add(address)
+        return self.refused(address) <= MOST_NOTED
+
+
+def address_of(scope: Message) -> str:
+    """Where a request comes from; "" where nobody knows."""
+    return str((scope.get("client") or ("",))[0])
 
 
 def _complete(message: Message, path: str, more: dict[bytes, bytes]) -> None:

@@ -11,6 +11,8 @@ from contracts.origins import App, Message, Receive, Send
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 """Seconds."""
+METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
+"""Whoever asks may make up others, and each would be a row for ever."""
 
 
 class Metrics:
@@ -48,7 +50,8 @@ class Counted:
         begin, answered = time.monotonic(), False
 
         def count(status: int) -> None:
-            self.metrics.count(scope["method"], getattr(scope.get("route"), "path", "none"), status, time.monotonic() - begin)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self.metrics.count(method, getattr(scope.get("route"), "path", "none"), status, time.monotonic() - begin)
 
         async def counted(message: Message) -> None:
             nonlocal answered

@@ -15,6 +15,7 @@ from binascii import Error as NotBase64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -30,6 +31,8 @@ OWN_FOLDER = ".maskwright"
 """In the checkpoints folder: what belongs to no job."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SESSION_HOURS = 12
+PREFIX = "mw_"
+"""With which every named token begins."""
 
 
 class Who(BaseModel):
@@ -96,7 +99,7 @@ class Tokens:
             raise Invalid(f"A token cannot end after {days} days.", "Give a number above 0, or none for a token that never ends.")
         now = datetime.now(timezone.utc)
         id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-        token = f"mw_{id}_{secret}"
+        token = f"{PREFIX}{id}_{secret}"
         until = None if days is None else now + timedelta(days=days)
         with self._alone() as rows:
             if any(row.name == name for row in rows):
@@ -114,8 +117,8 @@ class Tokens:
 
     def find(self, token: str) -> Who | None:
         """Whose token this is; None where it is nobody's, or has ended."""
-        parts = token.split("_", 2)
-        row = self._row(parts[1]) if len(parts) == 3 and parts[0] == "mw" else None
+        id, _, secret = token.removeprefix(PREFIX).partition("_")
+        row = self._row(id) if token.startswith(PREFIX) and secret else None
         return _who(row) if row and hmac.compare_digest(row.sha256, _hash(token)) else None
 
     def who(self, id: str) -> Who | None:
@@ -212,5 +215,10 @@ def open_session(cookie: str, token: str) -> Who | None:
 
 
 def _sign(said: str, token: str) -> str:
-    key = hmac.digest(token.encode("utf-8", "replace"), b"maskwright session", "sha256")
-    return hmac.digest(key, said.encode("utf-8", "replace"), "sha256").hex()
+    return hmac.digest(_session_key(token), said.encode("utf-8", "replace"), "sha256").hex()
+
+
+@lru_cache(maxsize=4)
+def _session_key(token: str) -> bytes:
+    """Slow to make, and made once: who has a cookie could else try by it what the TOKEN is, as often as his machine allows."""
+    return bytes.fromhex(_slow(token, "maskwright session"))

@@ -3,12 +3,11 @@
 import re
 import time
 
-from contracts.doors import ASKING, Refuse, as_json
+from contracts.doors import ASKING, MINUTE, Refuse, address_of, as_json
 from contracts.errors import Busy
 from contracts.origins import App, Message, Receive, Send
 from contracts.serving import DoorSettings
 
-MINUTE = 60.0
 MOST_CALLERS = 10_000
 """Whose requests are counted; of more, those that asked longest ago are forgotten."""
 UNCOUNTED = re.compile(r"/(v1/)?health|/static/.*")
@@ -63,6 +62,4 @@ class Traffic:
 
 def _caller(scope: Message) -> str:
     asking = ASKING.get()
-    if asking and asking.who and asking.who.id:
-        return asking.who.id
-    return str((scope.get("client") or ("",))[0])
+    return asking.who.id if asking and asking.who and asking.who.id else address_of(scope)

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
+from tempfile import gettempdir
 from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
@@ -15,9 +17,10 @@ from annotations.archives import Limits
 from contracts.audit import PREDICTIONS, Audit
 from contracts.bodies import WORDS, BodyLimit
 from contracts.doors import Doors
-from contracts.errors import Invalid, NotFound, Problem, Unavailable
+from contracts.errors import Full, Invalid, NotFound, Problem, Unavailable
 from contracts.metrics import Counted
 from contracts.refusals import REFUSALS
+from contracts.room import full, is_full
 from contracts.tokens import Tokens
 from contracts.traffic import Traffic
 from docker_sdk_api.datasets import Datasets
@@ -79,16 +82,25 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, limits=_limits(settings), cure="Send less at a time; files have routes of their own, see /docs.")
     app.state.metrics = JobMetrics(app.state.jobs)
     app.add_middleware(Traffic, settings=settings)
-    app.add_middleware(Counted, metrics=app.state.metrics)
     app.add_middleware(Doors, settings=settings, tokens=app.state.tokens, note=app.state.audit.note)
+    app.add_middleware(Counted, metrics=app.state.metrics)
 
     @app.exception_handler(Problem)
     async def say(_: Request, problem: Problem) -> JSONResponse:
         return JSONResponse(problem.as_dict(), problem.status, problem.headers)
 
+    @app.exception_handler(OSError)
+    async def say_full(_: Request, error: OSError) -> JSONResponse:
+        if not is_full(error, settings.checkpoints):
+            raise error
+        problem = full(settings.checkpoints)
+        return JSONResponse(problem.as_dict(), problem.status)
+
     @app.exception_handler(HTTPException)
     async def repeat(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(_of_the_request(request, error).as_dict(), error.status_code, error.headers)
+        problem = _of_the_request(request, error)
+        status = problem.status if isinstance(problem, Full) else error.status_code
+        return JSONResponse(problem.as_dict(), status, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def refuse(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -116,6 +128,8 @@ def _of_the_request(request: Request, error: HTTPException) -> Problem:
         return NotFound(f"There is nothing at {request.url.path}.", "See /docs for what there is.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return Invalid(f"{request.url.path} does not take {request.method}.", "See /docs for what it takes.")
+    if is_full(error, aside := Path(gettempdir())):  # where a form's files lie until they are looked at
+        return full(aside)
     return Invalid(f"The request cannot be read ({str(error.detail).rstrip('.')}).", "See /docs for what this route takes.")
 
 

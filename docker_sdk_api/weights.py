@@ -1,9 +1,10 @@
 """What a network can start from on this machine now, and what a training needs of this machine for it."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from contracts.errors import Invalid, NotFound, Problem
 from contracts.job import Job, JobRequest, is_name
@@ -73,10 +74,15 @@ def add_weights(task: Task, job: Job, settings: Settings) -> Task:
 
 
 def add_all_weights(task: Task, job: Job, settings: Settings) -> Task:
-    """The task of a job that waits for an old client: where it is asked, and every folder that the client may choose weights from."""
+    """The task of a job that waits for an old client: where it is asked, and whatever the client may choose weights from.
+
+    Of the other jobs it sees no more: a training that can be reached, and can reach others, has no business with pictures and tokens.
+    """
     task = add_weights(task, job.model_copy(update={"weights": "pre_trained"}), settings)
     checkpoints, classifiers = settings.checkpoints.resolve(), settings.classifiers.resolve()
-    read_only = [folder for folder in (checkpoints, classifiers) if folder.is_dir()]
+    parts = (JobFolder(checkpoints).job_file.name, *(PurePath(file).parts[0] for file in CHECKPOINT_FILES[job.engine]))
+    earlier = [place / part for place in _with_weights(job.engine, settings) if place.name != job.name for part in parts]
+    read_only = [path for path in (*earlier, classifiers) if path.exists()]
     told = {"CHECKPOINTS": str(checkpoints), "CLASSIFIERS": str(classifiers)}
     told |= {"ALLOWED_ORIGINS": settings.allowed_origins, "HOSTS": settings.hosts}
     return replace(task, port=job.api_port, read_only=[*task.read_only, *read_only], environment={**task.environment, **told})
@@ -127,18 +133,22 @@ def _classifiers(row: Network, settings: Settings) -> list[Origin]:
 
 def _checkpoints(row: Network, settings: Settings) -> list[Origin]:
     """Earlier jobs of the same network that have weights, published or the best so far; newest first."""
-    if not settings.checkpoints.is_dir():
-        return []
     found = []
-    for job_name in os.listdir(settings.checkpoints):  # noqa: PTH208  # no Path: a thousand jobs are asked for each page of the wizard
-        place = f"{settings.checkpoints}/{job_name}"
-        if not any(os.path.isfile(f"{place}/{name}") for name in CHECKPOINT_FILES[row.engine]):  # noqa: PTH113
-            continue
-        if (folder := JobFolder(Path(place))).exists():
+    for place in _with_weights(row.engine, settings):
+        if (folder := JobFolder(place)).exists():
             job = folder.job()
             if (job.engine, job.network, job.backbone) == (row.engine, row.network, row.backbone):
                 found.append((job.created, _checkpoint(folder, job)))
     return [origin for _, origin in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+
+def _with_weights(engine: str, settings: Settings) -> Iterator[Path]:
+    """Folders of the jobs that have weights for an engine."""
+    checkpoints = str(settings.checkpoints.resolve())
+    names = os.listdir(checkpoints) if os.path.isdir(checkpoints) else []  # noqa: PTH112, PTH208  # no Path: for each page of the wizard
+    for name in names:
+        if not name.startswith(".") and any(os.path.isfile(f"{checkpoints}/{name}/{file}") for file in CHECKPOINT_FILES[engine]):  # noqa: PTH113
+            yield Path(checkpoints, name)
 
 
 def _checkpoint(folder: JobFolder, job: Job) -> Origin:

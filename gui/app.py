@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from contracts.bodies import WORDS, BodyLimit
-from contracts.doors import Doors
+from contracts.doors import Doors, Failures
 from contracts.errors import Invalid, NotFound, NoToken, Problem
 from contracts.metrics import Counted, Metrics
 from contracts.tokens import Who
@@ -35,7 +35,7 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     asks = backend or Backend.at(*urls, settings.token, settings.api_certificate)
     app = FastAPI(title="Maskwright", lifespan=_closing(asks), docs_url=None, redoc_url=None, openapi_url=None)
     app.state.backend, app.state.settings, app.state.templates, app.state.shapes = asks, settings, build_templates(), {}
-    app.state.failures, app.state.metrics = login.Failures(), Metrics()
+    app.state.failures, app.state.metrics = Failures(), Metrics()
     first = (start, login, tokens, machine)
     for module in (*first, uploads, datasets, wizard, jobs, queue, compare, models, trying):  # /datasets/new before /datasets/{name}
         app.include_router(module.router)
@@ -51,17 +51,18 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
     cure = "Send smaller files, or fewer at a time."
     app.add_middleware(BodyLimit, limits=_limits(settings), cure=cure, refuse=login.turn_away)
     app.add_middleware(Traffic, settings=settings, refuse=login.turn_away)
-    app.add_middleware(Counted, metrics=app.state.metrics)
     app.add_middleware(Doors, settings=settings, find=find, refuse=login.turn_away, policy=POLICY)
+    app.add_middleware(Counted, metrics=app.state.metrics)
     app.add_middleware(Guard, root_path=settings.root_path)
     return app
 
 
 def _limits(settings: Settings) -> list[tuple[str, int | None]]:
-    """Bytes that a request may have; what is passed on as it comes, or goes to the disk, has its limit where it ends."""
+    """Bytes that a request may have; what is passed on as it comes has its limit where it ends."""
     sent = f"(PUT|POST) (/{re.escape(settings.root_path.strip('/'))})?"
-    passed_on = f"{sent}/(uploads(/[^/]+/files/[^/]+)?|datasets/new|models/import|models/[^/]+/predict(/batch)?)"
-    return [(passed_on, None), (f"{sent}/models/[^/]+/try", settings.largest_upload), (".*", WORDS)]
+    passed_on = f"{sent}/(uploads(/[^/]+/files/[^/]+)?|models/import|models/[^/]+/predict(/batch)?)"
+    kept = [(f"{sent}/datasets/new", settings.largest_dataset_upload), (f"{sent}/models/[^/]+/try", settings.largest_upload)]
+    return [(passed_on, None), *kept, (".*", WORDS)]
 
 
 def _closing(backend: Backend) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

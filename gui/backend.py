@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, BinaryIO, Literal
 
 import httpx
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 
 from annotations.doctor.findings import PairView
 from contracts.answers import DeletedJob, Forecast, ImportView, Kept, LogPart, Machine, Recommendation, Speed, Step
-from contracts.errors import NotFound, Unavailable
+from contracts.errors import NotFound, NoToken, Unavailable
 from contracts.job import Confusion, JobRequest, JobView
 from contracts.model import PublishedModel
 from contracts.queue import QueueView
@@ -37,6 +38,11 @@ class Backend(Asking):
         method, path = ("POST", "/v1/login") if login else ("GET", "/v1/who")
         answer = await self._ask(self.docker_sdk, method, path, headers={"Authorization": f"Bearer {token}"})
         return Who.model_validate_json(answer.content)
+
+    async def note_wrong_login(self) -> None:
+        """Have it written down that somebody came with a token that is nobody's. It is not sent: it would count as the pages' mistake."""
+        with suppress(NoToken):
+            await self._ask(self.docker_sdk, "POST", "/v1/login", headers={"X-On-Behalf-Of": "-"})
 
     async def tokens(self) -> list[NamedToken]:
         return await self._rows(NamedToken, "/v1/tokens")

@@ -12,6 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from contracts.errors import Invalid
+from contracts.room import full, is_full
 
 LONGEST_FIELD = 1_000_000
 """Bytes of everything that is typed into one form."""
@@ -50,6 +51,8 @@ async def read_form(request: Request) -> AsyncIterator[Form]:
             parser.finalize()
         except FormParserError as error:
             raise Invalid(f"What was sent breaks off or cannot be read ({error}).", "Send it again.") from error
+        except OSError as error:
+            raise (full(Path(folder)) if is_full(error, Path(folder)) else error) from error
         finally:
             reader.close()
         yield reader.form

@@ -1,57 +1,21 @@
 """Logging in with a token, for twelve hours; logging out; and what somebody is shown who was not let in."""
 
-import time
-from collections import deque
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from contracts.doors import COOKIE
-from contracts.errors import Busy, NoToken, Problem, TooLarge
+from contracts.doors import COOKIE, Failures, address_of
+from contracts.errors import NoToken, Problem, TooLarge
 from contracts.origins import Message
-from contracts.tokens import OWNER, SESSION_HOURS, Who, is_same, seal_session
+from contracts.tokens import OWNER, PREFIX, SESSION_HOURS, Who, is_same, seal_session
 from gui.backend import Asks, Backend
 from gui.pages import page, path_to
 from gui.settings import Settings
 
 router = APIRouter(include_in_schema=False)
-MOST_FAILURES, MINUTE = 10, 60.0
-MOST_ADDRESSES = 10_000
 LONGEST_FORM = 16_384
 """Bytes."""
-
-
-class Failures:
-    """Wrong tokens of the last minute, by the address that they came from."""
-
-    def __init__(self) -> None:
-        self._times: dict[str, deque[float]] = {}
-
-    def refuse(self, address: str) -> None:
-        """Raises Busy where there were too many: whoever guesses, guesses slowly."""
-        times = self._recent(address)
-        if len(times) >= MOST_FAILURES:
-            wait = int(times[0] + MINUTE - time.monotonic()) + 1
-            raise Busy("Too many wrong tokens came from your address.", f"Wait {wait} seconds, then try again.", wait)
-
-    def add(self, address: str) -> None:
-        if address not in self._times and len(self._times) >= MOST_ADDRESSES:
-            self._times.pop(next(iter(self._times)))
-        self._times.setdefault(address, deque()).append(time.monotonic())
-
-    def take_back(self, address: str) -> None:
-        """The last one was none."""
-        if times := self._times.get(address):
-            times.pop()
-
-    def _recent(self, address: str) -> deque[float]:
-        times = self._times.get(address, deque())
-        while times and times[0] <= time.monotonic() - MINUTE:
-            times.popleft()
-        if not times:
-            self._times.pop(address, None)
-        return times
 
 
 def settings_of(request: Request) -> Settings:
@@ -69,7 +33,7 @@ async def ask(request: Request, next: str = "") -> Response:
 @router.post("/login", name="log_in")
 async def log_in(request: Request, backend: Asks) -> Response:
     failures: Failures = request.app.state.failures
-    address, own, then = request.client.host if request.client else "", settings_of(request).token, ""
+    address, own, then = address_of(request.scope), settings_of(request).token, ""
     if not own:
         return RedirectResponse(path_to(request, "start"), status_code=303)
     try:
@@ -102,7 +66,9 @@ async def find_who(backend: Backend, own: str, token: str, login: bool = False) 
     """Whose token this is: the one of the set-up is known here, docker_sdk_api knows the named ones."""
     if is_same(token, own):
         return OWNER
-    if not token.isascii() or not token.isprintable() or not token:
+    if not token.startswith(PREFIX) or not token.isascii() or not token.isprintable():
+        if login:
+            await backend.note_wrong_login()
         return None
     try:
         found = await backend.who(token, login)

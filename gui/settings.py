@@ -20,6 +20,8 @@ class Settings(DoorSettings, BaseSettings):
     """File of the certificate to trust where the two APIs are encrypted with one of their own."""
     largest_upload: int = 512 * 2**20
     """Bytes of a request with pictures to try a model on: as many as inference_api takes."""
+    largest_dataset_upload: int = 64 * 2**30
+    """Bytes of a form with a dataset, from a browser without scripts: as many as docker_sdk_api takes."""
     largest_picture: int = 400_000_000
     """Pixels of a picture that Try it shows: as many as inference_api takes."""
     root_path: str = ""

@@ -4,6 +4,8 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,9 +18,10 @@ from starlette.types import ASGIApp
 
 from contracts.bodies import BodyLimit
 from contracts.doors import Doors
-from contracts.errors import Invalid, NotFound, Problem
+from contracts.errors import Full, Invalid, NotFound, Problem
 from contracts.metrics import Counted
 from contracts.refusals import REFUSALS
+from contracts.room import full, is_full
 from contracts.tokens import Tokens
 from contracts.traffic import Traffic
 from inference_api.batches import Batches
@@ -50,9 +53,9 @@ def create_app(settings: Settings) -> FastAPI:
     largest = [(".*", settings.largest_upload)]
     app.add_middleware(BodyLimit, limits=largest, cure="Send a smaller picture, or fewer at a time.", refuse=_refused)
     app.add_middleware(Traffic, settings=settings, refuse=_refused)
-    app.add_middleware(Counted, metrics=app.state.metrics)
     app.state.predictions = Predictions(settings.checkpoints)
     app.add_middleware(Doors, settings=settings, tokens=Tokens(settings.checkpoints), note=app.state.predictions.note)
+    app.add_middleware(Counted, metrics=app.state.metrics)
 
     @app.exception_handler(Problem)
     async def say(request: Request, problem: Problem) -> JSONResponse:
@@ -65,7 +68,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def repeat(request: Request, error: HTTPException) -> JSONResponse:
-        return refusal(request.url.path, _of_the_request(request, error), error.status_code, error.headers)
+        problem = _of_the_request(request, error)
+        status = problem.status if isinstance(problem, Full) else error.status_code
+        return refusal(request.url.path, problem, status, error.headers)
 
     return app
 
@@ -100,4 +105,6 @@ def _of_the_request(request: Request, error: HTTPException) -> Problem:
         return NotFound(f"There is nothing at {request.url.path}.", "See /docs for what there is.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return Invalid(f"{request.url.path} does not take {request.method}.", "See /docs for what it takes.")
+    if is_full(error, aside := Path(gettempdir())):  # where a form's files lie until they are looked at
+        return full(aside)
     return Invalid(f"The request cannot be read ({said}).", "Send a multipart form with the picture as a file: curl -F picture=@photo.jpg.")

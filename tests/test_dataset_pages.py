@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -19,7 +20,9 @@ from gui import uploads
 from gui.app import create_app
 from gui.backend import Backend
 from gui.settings import Settings
-from tests.conftest import draw_dataset, text_of, wait_for
+from tests.conftest import client_of, draw_dataset, text_of, wait_for
+
+PAGE = {"Accept": "text/html"}
 
 
 def labelme_files(pictures: int = 4, side: int = 60) -> dict[str, bytes]:
@@ -191,6 +194,22 @@ def test_a_cure_is_shown_before_it_is_applied_and_can_be_undone(gui: TestClient,
     assert "1 problem" in text_of(gui.post(undo[1]))
     assert (dataset / "images" / "p1.png").exists()
     assert file.read_bytes() == before
+
+
+def test_a_form_with_more_than_a_dataset_may_have_is_refused_before_it_fills_the_disk(sdk_app: FastAPI, inference_app: FastAPI):
+    backend = Backend(client_of(sdk_app), client_of(inference_app))
+    with TestClient(create_app(Settings(largest_dataset_upload=2**20), backend)) as client:
+        answer = client.post("/datasets/new", data={"name": "huge"}, files={"files": ("a.zip", bytes(3 * 2**20))}, headers=PAGE)
+    assert answer.status_code == 413
+    assert "The request has more than 1 MB." in text_of(answer)
+
+
+def test_a_name_of_a_file_without_an_end_is_refused(gui: TestClient):
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="' + b"x" * 3_000_000
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = gui.post("/datasets/new", content=head + b'"\r\n\r\nx\r\n--b--\r\n', headers=kind)
+    assert answer.status_code == 400
+    assert "cannot be read (Maximum header size exceeded)" in text_of(answer)
 
 
 def test_the_split_is_shown_kept_and_let_go(gui: TestClient, dataset: Path):

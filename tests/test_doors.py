@@ -379,6 +379,40 @@ def test_a_session_that_was_tampered_with_opens_nothing(locked: Locked) -> None:
     assert open_session(seal_session(OWNER, ""), "") is None
 
 
+def test_wrong_tokens_that_are_sent_without_a_login_are_taken_slowly_too(locked: Locked) -> None:
+    named = {"X-Token": locked.make("camera", "infer")}
+    for client, path in ((locked.sdk, "/v1/jobs"), (locked.inference, "/v1/models"), (locked.gui, "/jobs")):
+        answers = [client.get(path, headers={"X-Token": f"guess {number}"}) for number in range(12)]
+        assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 2
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 61
+        assert client.get(path, headers=OWNERS).status_code == 429, "the right one may be a guess"
+        assert client.get(path, headers=named).status_code == 200, "nobody guesses a named one"
+    tokens = (f"mw_{number}_guess" for number in range(20))
+    assert {locked.sdk.get("/v1/jobs", headers={"X-Token": token}).status_code for token in tokens} == {401}
+
+
+def test_wrong_tokens_of_this_machine_keep_its_own_pages_out_of_nothing(tmp_path: Path) -> None:
+    with listening(apps(tmp_path, TOKEN)[0]) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        assert {client.get("/v1/jobs", headers={"X-Token": "former"}).status_code for _ in range(20)} == {401}
+        assert client.get("/v1/jobs", headers=OWNERS).status_code == 200
+
+
+def test_who_is_refused_again_and_again_washes_nothing_out_of_the_audit_log(locked: Locked) -> None:
+    for number in range(300):
+        assert locked.sdk.delete(f"/v1/jobs/{number}").status_code == 401
+    assert locked.sdk.post("/v1/tokens", json={"name": "after", "scope": "read", "days": 1}, headers=OWNERS).status_code == 201
+    rows = locked.sdk.get("/v1/audit?limit=1000", headers=OWNERS).json()
+    assert sum(row["status"] == 401 for row in rows) == 60
+    assert [row["status"] for row in rows].count(201) == 1
+
+
+def test_metrics_count_those_who_were_refused(locked: Locked) -> None:
+    assert locked.sdk.request("CONJURE", "/v1/jobs").status_code == 401
+    text = locked.sdk.get("/v1/metrics", headers=OWNERS).text
+    assert 'maskwright_requests_total{method="other",route="none",status="401"} 1.0' in text
+    assert "CONJURE" not in text
+
+
 def test_wrong_tokens_are_taken_slowly(locked: Locked) -> None:
     for _ in range(10):
         assert locked.log_in("wrong").status_code == 401

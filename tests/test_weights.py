@@ -29,7 +29,7 @@ from docker_sdk_api.app import create_app
 from docker_sdk_api.launchers import Task
 from docker_sdk_api.launchers.container import container_request
 from docker_sdk_api.settings import Settings
-from docker_sdk_api.weights import add_weights
+from docker_sdk_api.weights import add_all_weights, add_weights
 from tests.conftest import CLASSES, ROOT, draw_dataset, run_job
 from tests.shelf import Shelf, open_shelf
 from training_api.downloads import Source
@@ -348,6 +348,24 @@ def test_only_a_job_that_may_have_to_fetch_gets_a_network_and_the_folders_that_i
     folders = {"j": False, "weights": False, "mirror": True}
     assert request(weights="pre_trained", weights_folder=None) == {"network": "bridge", **folders}
     assert request(weights="pre_trained_offline", weights_folder=None) == {"network": "none", **folders}
+
+
+def test_a_job_that_waits_for_an_old_client_sees_weights_it_may_choose_and_nothing_else_of_other_jobs(tmp_path: Path):
+    settings = Settings(checkpoints=tmp_path / "checkpoints", classifiers=tmp_path / "classifiers", weights=tmp_path / "weights")
+    made = ("early/model/model_best.params", "early/previews/p.png", "other/model/weights.safetensors", ".maskwright/tokens.json")
+    for file in (*made, "early/job.json", "other/job.json", "waits/job.json", "waits/best/averaged.params"):
+        (settings.checkpoints / file).parent.mkdir(parents=True, exist_ok=True)
+        (settings.checkpoints / file).write_text("x")
+    job = Job(
+        name="waits", dataset="d", dataset_folder=tmp_path / "d", created=now(), engine="gluon", network="fcn", backbone="resnet50",
+        hyperparameters=Hyperparameters(), api_port=5000, waiting=True,
+    )  # fmt: skip
+    task = add_all_weights(Task("waits", "gluon", [], settings.checkpoints / "waits"), job, settings)
+    mounts = {m["Target"]: m["ReadOnly"] for m in container_request(task, "image", lambda path: path, "1:1")["mounts"]}
+    early = settings.checkpoints / "early"
+    read_only = [str(path) for path in (early / "job.json", early / "model")]
+    writable = [str(path) for path in (settings.checkpoints / "waits", settings.weights)]
+    assert mounts == {**dict.fromkeys(writable, False), **dict.fromkeys(read_only, True)}
 
 
 def test_every_network_says_which_weights_it_knows():
