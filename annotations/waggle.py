@@ -8,7 +8,6 @@ from pathlib import Path
 from annotations.formats import Choices, Source
 from annotations.importing import import_dataset
 from contracts.errors import Invalid, NotFound
-from contracts.events import fold
 from contracts.job_folder import JobFolder
 from contracts.waggle import ImageType, WaggleRun, below, read_waggle_config
 
@@ -39,7 +38,7 @@ def find_run(checkpoints: Path, run: WaggleRun, seed: int) -> JobFolder | None:
     if not same:
         return None
     newest = max(same, key=lambda pair: pair[0])[1]
-    status = fold(newest.events())
+    status = newest.status()
     if status.state != "finished":
         return newest
     if run.config.mode == "train" and status.epoch >= run.config.rounds:

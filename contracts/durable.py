@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from contracts.errors import Broken
 from contracts.room import LEAST, free, full, is_full
@@ -24,11 +25,18 @@ def write_aside(path: Path, content: bytes | str, durable: bool = True) -> None:
 
     Raises contracts.errors.Full where the disk has no room; then the old one is still there.
     """
+    with file_aside(path, durable) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def file_aside(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """A new file to fill, which takes the place of `path` only when the block ends well: for what is not held in memory. Raises Full."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         aside.unlink(missing_ok=True)  # nobody's by its name; and what is there must not lead to another file
         with open(aside, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -26,14 +26,16 @@ retired         while it is there, the model is not served docker_sdk_api
 
 import json
 import os
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from contracts.durable import append_line, folder_aside, write_aside
-from contracts.events import Event, Failed, Finished, Progress, Stopped, read_events
-from contracts.job import Confusion, Job
+from contracts.events import Event, Failed, Finished, Progress, Stopped, fold, read_events
+from contracts.job import Confusion, Job, JobStatus
 from contracts.model import RETIRED_FILE
-from contracts.plain import is_folder, is_plain, read_plain
+from contracts.plain import is_folder, is_plain, plain_lines, read_plain
 
 __all__ = ["BALLAST", "JobFolder", "folder_aside", "write_aside"]
 BALLAST = 256 * 1024
@@ -98,11 +100,16 @@ class JobFolder:
 
     def events(self) -> list[Event]:
         """Every event so far, oldest first. A line that is still being written is left for the next time."""
-        try:
-            lines = read_plain(self.events_file, most=2**30).decode().split("\n")  # of weeks of progress
-        except FileNotFoundError:
-            return []
-        return list(read_events(line for line in lines[:-1] if line))
+        return list(self.events_after(0))
+
+    def events_after(self, number: int) -> Iterator[Event]:
+        """Those behind the first ones, one at a time: a week tells of its progress 600,000 times, which nobody holds in memory."""
+        lines = (line.decode(errors="replace") for line in plain_lines(self.events_file) if line)
+        return read_events(islice(lines, number, None))
+
+    def status(self) -> JobStatus:
+        """The fold of all events so far."""
+        return fold(self.events_after(0))
 
     def add_event(self, event: Event) -> None:
         """Append an event; from outside the training only while none runs. Once it returns, all but progress is on the disk.

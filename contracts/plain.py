@@ -7,11 +7,14 @@ for ever. So whoever reads out of a job's folder from outside reads through here
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 MOST = 64 * 2**20
 """Bytes of a file that is read whole: a training can make one of any size at no cost, and memory is all services'."""
+LONGEST = 4 * 2**20
+"""Bytes of a line that is read whole."""
 NONE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 """What the system says of no file, of a link that is not to be followed, of one where a folder should be, and of a socket."""
 
@@ -57,6 +60,22 @@ def read_plain(path: Path, inside: Path | None = None, most: int = MOST) -> byte
         if not small or len(content := file.read(most + 1)) > most:
             raise FileNotFoundError(errno.EFBIG, f"more than {most} bytes are there", str(path))
         return content
+
+
+def plain_lines(path: Path, longest: int = LONGEST) -> Iterator[bytes]:
+    """The whole lines of a file, one at a time and without their ends; none where there is no plain file.
+
+    One that is longer is passed over, and the last one where it has no end yet.
+    """
+    try:
+        with open_plain(path) as file:
+            inside = False
+            while part := file.readline(longest):
+                if part.endswith(b"\n") and not inside:
+                    yield part[:-1]
+                inside = not part.endswith(b"\n")
+    except FileNotFoundError:
+        return
 
 
 def is_plain(path: Path) -> bool:

@@ -1,15 +1,18 @@
 """What was written is there and whole: files, lines, checkpoints, and a training that goes on from the newest sound one."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from contracts.durable import append_line, damage, folder_aside, seal, write_aside
-from contracts.events import Failed, Warned
+from contracts.events import EpochDone, Failed, Progress, Warned
 from contracts.job import EpochScores
 from contracts.job_folder import BALLAST, JobFolder
 from contracts.model import read_model
+from tests.conftest import ROOT
 from tests.test_training import run, states, write_job
 from training_api.checkpoints import PROGRESS, Checkpoints, Reached, best_scores
 
@@ -178,3 +181,37 @@ def test_a_jobs_end_has_room_that_was_kept_back_for_it(tmp_path: Path):
     folder.add_event(Failed(cause="a", cure="b"))
     assert not folder.ballast.exists()
     assert json.loads(folder.events_file.read_text())["event"] == "failed"
+
+
+WEEK = 150_000
+"""Lines of progress, and steps: a night's rather, but as lists of objects they would take ten times the memory that is allowed."""
+READS = """
+import resource, sys
+from pathlib import Path
+from contracts.job_folder import JobFolder
+from training_api.figures import FiguresFile
+folder = JobFolder(Path(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+told = folder.status()
+after = sum(1 for _ in folder.events_after(1))
+FiguresFile(folder, ["a"]).go_on_after(1, told.best)
+print(told.best.epoch, after, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_training_of_a_week_goes_on_without_holding_what_it_told_in_memory(tmp_path: Path):
+    folder = JobFolder(tmp_path)
+    progress = Progress(epoch=2, step=3, steps=9, loss=0.1234567890123, pictures_per_second=33.123456789, seconds_left=123456.789)
+    with open(folder.events_file, "w") as events:
+        events.write(f"{EpochDone(scores=scores(1)).model_dump_json()}\n")
+        events.writelines(f"{progress.model_dump_json()}\n" for _ in range(WEEK))
+        events.write("x" * 5_000_000 + "\n" + '{"event": "still being wri')
+    with open(folder.figures_file, "w") as figures:
+        figures.write("epoch,step,loss,learning_rate,mean_iou,pixel_accuracy,iou/a,seconds\r\n")
+        figures.writelines(f"{epoch},{step},0.5,0.1,,,,\r\n" for epoch in (1, 2) for step in range(WEEK))
+    said = subprocess.run([sys.executable, "-c", READS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    best, after, kilobytes = map(int, said.stdout.split())
+    assert (best, after) == (1, WEEK)
+    assert kilobytes < 25_000
+    lines = folder.figures_file.read_text().splitlines()
+    assert (len(lines), lines[-2], lines[-1][:4]) == (WEEK + 2, f"1,{WEEK - 1},0.5,0.1,,,,", "1,,1")

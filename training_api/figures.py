@@ -5,14 +5,15 @@ import io
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import SupportsFloat
 
+from contracts.durable import file_aside
 from contracts.errors import Invalid
 from contracts.events import EpochDone, Event, Progress
 from contracts.job import EpochScores
-from contracts.job_folder import JobFolder, write_aside
+from contracts.job_folder import JobFolder
 from training_api.engines import Step
 from training_api.trackers import Tracker
 
@@ -96,6 +97,8 @@ class FiguresFile:
 
     def __init__(self, folder: JobFolder, classes: Sequence[str], writes: bool = True) -> None:
         self._classes = classes
+        self._header = [*COLUMNS, *(f"iou/{name}" for name in classes), "seconds"]
+        self._writes = writes
         self._path = folder.figures_file if writes else Path(os.devnull)
         self._open()
         self.last_rate = 0.0
@@ -109,23 +112,32 @@ class FiguresFile:
         self._file = open(self._path, "a", newline="", buffering=1)  # noqa: SIM115  # open as long as the job runs
         self._rows = csv.writer(self._file)
         if new:
-            self._rows.writerow([*COLUMNS, *(f"iou/{name}" for name in self._classes), "seconds"])
+            self._rows.writerow(self._header)
 
     def go_on_after(self, epoch: int, scores: EpochScores | None) -> None:
         """Drop the rows of later epochs: they were broken off, and are learnt again. `scores`: of the last one that is kept."""
-        # Zeros are what a power cut leaves of a part that never reached the disk.
-        former = self._path.read_bytes().decode(errors="replace").replace("\0", "")
-        rows = list(csv.reader(former.splitlines()))
-        kept = rows[:1] + [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdecimal() and int(row[0]) <= epoch]
-        if scores is not None and not any(row[:2] == [str(epoch), ""] for row in kept):
-            kept.append(self._epoch_row(scores))
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows(kept)
-        if text.getvalue() == former or not rows:
+        if not self._writes:
             return
         self._file.close()
-        write_aside(self._path, text.getvalue())
+        told = scores is None
+        with file_aside(self._path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            rows = csv.writer(text)
+            for row in self._rows_until(epoch):
+                rows.writerow(row)
+                told = told or row[:2] == [str(epoch), ""]
+            if scores is not None and not told:
+                rows.writerow(self._epoch_row(scores))
+            text.detach()
         self._open()
+
+    def _rows_until(self, epoch: int) -> Iterator[list[str]]:
+        """The header and the whole rows up to an epoch's, one at a time: a week has millions."""
+        with open(self._path, encoding="utf-8", errors="replace", newline="") as file:
+            rows = csv.reader(line.replace("\0", "") for line in file)  # zeros: a part that a power cut kept from the disk
+            header = next(rows, []) or self._header
+            yield header
+            yield from (row for row in rows if len(row) == len(header) and row[0].isdecimal() and int(row[0]) <= epoch)
 
     def close(self, published: bool) -> None:
         """The training is over, with a model or without."""

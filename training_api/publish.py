@@ -13,7 +13,6 @@ from annotations.colours import class_colours, overlay, voc_palette
 from annotations.dataset import Pair, read_picture
 from annotations.whole_picture import Normalisation, read_whole_picture, resize_picture, working_size
 from contracts.errors import Broken
-from contracts.events import fold
 from contracts.job import Job
 from contracts.job_folder import JobFolder, folder_aside
 from contracts.model import Comparison, Geometry, Model, Parity
@@ -48,7 +47,7 @@ def publish(
         engine.export(aside)
         predictor = "onnx_graph" if (aside / GRAPH).exists() else "majority"
         parity = compare(aside, engine, (read_picture(pair.picture) for pair in validation[:COMPARED]))
-        seconds = sum(scores.seconds for scores in fold(folder.events()).history)  # not those in the queue, or while it was stopped
+        seconds = sum(scores.seconds for scores in folder.status().history)  # not those in the queue, or while it was stopped
         comparisons = []
         if predictor == "onnx_graph":
             from training_api.precisions import compare_precisions  # needs the runtimes, which majority goes without

@@ -15,7 +15,7 @@ from annotations.doctor.check import Report, check_dataset
 from annotations.split import Split
 from annotations.whole_picture import read_whole_picture
 from contracts.errors import Invalid
-from contracts.events import EndedEarly, EpochDone, Finished, Preview, Stage, Started, Stopped, TestScored, Warned, boot_id, fold
+from contracts.events import EndedEarly, EpochDone, Finished, Preview, Stage, Started, Stopped, TestScored, Warned, boot_id
 from contracts.job import Confusion, Counts, EpochScores, Job
 from contracts.job_folder import JobFolder, write_aside
 from contracts.networks import find_network
@@ -324,7 +324,7 @@ class Training:
 
     def _mend(self, reached: Reached) -> None:
         """Tell of an epoch that was saved and not told of any more; where best/ is damaged, what is scored now is the best."""
-        told = fold(self.folder.events()).history
+        told = self.folder.status().history
         if reached.scores is not None and (not told or told[-1].epoch < reached.epoch):
             self.events.say(EpochDone(scores=reached.scores))
         if reached.best is not None and self.group.first_says(not self.checkpoints.has_best()):

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from contracts.errors import Invalid, Problem
-from contracts.events import Stage, Warned, fold
+from contracts.events import Stage, Warned
 from contracts.job import Job
 from contracts.job_folder import JobFolder, write_aside
 from contracts.model import MODEL_FILE, read_model
@@ -154,7 +154,7 @@ def _classes_of(earlier: JobFolder) -> list[str]:
     """The classes of an earlier job in the order of their ids; [] where nothing says."""
     if (earlier.model / MODEL_FILE).is_file():
         return read_model(earlier.model).classes
-    best = fold(earlier.events()).best
+    best = earlier.status().best
     return list(best.iou_per_class) if best else []
 
 

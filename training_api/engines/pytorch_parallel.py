@@ -50,7 +50,7 @@ def launched() -> bool:
 def lead(folder: JobFolder, processes: int, say: Callable[[Failed], None]) -> int:
     """Run the processes of a job on this machine to their end, and say the end where they could not. The exit code."""
     _share_machine(processes)
-    before = len(folder.events())
+    before = sum(1 for _ in folder.events_after(0))
     try:
         with TemporaryDirectory(prefix="maskwright-") as aside:
             failed = _run(folder, processes, Path(aside))
@@ -60,7 +60,7 @@ def lead(folder: JobFolder, processes: int, say: Callable[[Failed], None]) -> in
         raise
     if failed is None:
         return 0
-    if not fold(folder.events()[before:]).ended_already:
+    if not fold(folder.events_after(before)).ended_already:
         say(failed)
     print(f"failed: {failed.cause} {failed.cure}", file=sys.stderr)
     return 1
