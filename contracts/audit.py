@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 from contracts.tokens import OWN_FOLDER
 
+LOG = logging.getLogger("maskwright.audit")
 MOST = 10 * 2**20
 """Bytes of one file."""
 AUDIT, PREDICTIONS = "audit.log", "predictions.log"
@@ -21,7 +23,7 @@ KEPT = 4
 
 
 class Audit:
-    """`note` is called on an event loop: it writes one line, and what the disk refuses is said on stderr instead of to the asker."""
+    """`note` is called on an event loop: it writes one line. What the disk refuses is said in the log, not to the asker."""
 
     def __init__(self, checkpoints: Path, name: str = AUDIT, most: int = MOST) -> None:
         self.file, self.most = checkpoints / OWN_FOLDER / name, most
@@ -33,7 +35,7 @@ class Audit:
             try:
                 self._append(line)
             except OSError as error:
-                print(f"the audit log cannot be written ({error}): {line.decode().strip()}", flush=True)
+                LOG.error("The audit log cannot be written (%s): %s", error, line.decode().strip())
 
     def last(self, most: int) -> list[dict[str, Any]]:
         """The last lines, newest first."""

@@ -5,7 +5,7 @@ What is wanted of a job travels the same way: its order and the wish to stop are
 
 import fcntl
 import json
-import sys
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from docker_sdk_api.launchers.mirror import EVENTS, OWN, Moved, Puller, Pusher
 from docker_sdk_api.launchers.ray import order_of, told_of
 from docker_sdk_api.standing import last_event
 
+LOG = logging.getLogger("maskwright.store")
 LOOK = 1.0
 """Seconds between two looks at what the nodes wrote."""
 
@@ -127,8 +128,11 @@ class Following:
         except (Unavailable, OSError, ValueError) as trouble:
             said = f"What the node of {name} wrote could not be brought in: {trouble}"
         if said and said != self._said.get(name):
-            print(said, file=sys.stderr, flush=True)
-        self._said[name] = said
+            LOG.warning(said)
+        if said:
+            self._said[name] = said
+        else:
+            self._said.pop(name, None)
 
     def _pulled(self, job_id: str, puller: Puller, at_once: bool) -> dict[str, Any] | None:
         self.wish(job_id, json.loads(self._wishes.get(job_id, "{}")).get("reads", ""))

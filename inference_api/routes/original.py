@@ -4,6 +4,7 @@ Unlike there, every caller is answered about its own picture, and a confidence i
 """
 
 import json
+import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,6 +42,7 @@ ENVELOPES: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": Envelope, "description": "It cannot be done now; `error` says why."},
 }
 routes = APIRouter(tags=["the original's"], responses=ENVELOPES)
+LOG = logging.getLogger("maskwright.models")
 ROOTS = ("/load", "/detect", "/get_labels", "/models")
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "maskwright:models")
 Picture = Annotated[UploadFile, File(description="A picture.")]
@@ -81,7 +83,7 @@ def load(request: Request) -> dict[str, str]:
         try:
             store_of(request).load(model.name)
         except Problem as problem:
-            print(f"the model {model.name} is left out: {problem}", flush=True)
+            LOG.warning("The model %s is left out: %s", model.name, problem)
         else:
             ids[model.name] = id_of(model.name)
     return ids
