@@ -453,6 +453,8 @@ def test_a_long_check_is_answered_with_how_far_it_is(api: TestClient, dataset: P
     answer = api.get("/v1/datasets/plates")
     assert answer.status_code == 202
     assert answer.json()["checking"]["total"] in (0, 6)
+    early = api.get("/v1/datasets/plates/report.json")
+    assert (early.status_code, early.json()["cause"]) == (503, "The check of “plates” still goes on.")
     report = wait_for(lambda: (answer := api.get("/v1/datasets/plates")).status_code == 200 and answer.json(), 20)
     assert report["stems"] == EVERY
 
