@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from contracts.answers import DeletedJob
@@ -23,16 +23,37 @@ class Deleted:
         self.part = part
         self.folder = checkpoints / (f"{ASIDE}-{part}" if part else ASIDE)
         self.minutes = minutes
+        self._timer: threading.Timer | None = None
+        self._setting = threading.Lock()
 
     def take(self, job: Path) -> DeletedJob:
         """Move a job's folder, or its part, aside: one rename, whatever its size."""
         self.folder.mkdir(exist_ok=True)
         aside = self.folder / f"{time.time_ns() // 1_000_000}.{job.name}"
         (job / self.part).rename(aside)
-        timer = threading.Timer(self.minutes * 60 + 1, self.all)
-        timer.daemon = True
-        timer.start()
+        self._look_later()
         return self._of(aside)
+
+    def _look_later(self) -> None:
+        """Once the next one is past its time. One timer, and so one thread, however much is deleted."""
+        with self._setting:
+            present = datetime.now(timezone.utc)
+            if self._timer is None and (left := [moment - present for moment in self._ends() if moment > present]):
+                self._timer = threading.Timer(min(left).total_seconds(), self._look)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _look(self) -> None:
+        try:
+            self.all()
+        finally:
+            with self._setting:
+                self._timer = None
+            self._look_later()
+
+    def _ends(self) -> list[datetime]:
+        """When each is past its time for certain."""
+        return [self._of(aside).until + timedelta(seconds=1) for aside in self.folder.iterdir()]
 
     def all(self) -> list[DeletedJob]:
         """What can still be brought back, the last one first. What is past its time is removed now."""

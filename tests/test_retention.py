@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fastapi.testclient import TestClient
 from contracts.job_folder import JobFolder
 from contracts.model import read_model
 from docker_sdk_api.app import create_app
+from docker_sdk_api.deleted import Deleted
 from docker_sdk_api.settings import Settings
 from tests.conftest import ROOT, text_of, wait_for
 
@@ -160,3 +162,17 @@ def test_a_zip_for_a_report_holds_what_explains_a_fault_and_no_secret(
     for name, text in texts.items():
         for secret in ("hunter2", "sesame", "opensaysme", "se/sa@me", "says'am"):
             assert secret not in text, name
+
+
+def test_a_thousand_deleted_jobs_hold_no_more_threads_than_one_and_each_goes_in_its_time(tmp_path: Path):
+    deleted = Deleted(tmp_path, minutes=0.02)
+    threads = threading.active_count()
+    for number in range(1000):
+        (tmp_path / f"j{number}").mkdir()
+        deleted.take(tmp_path / f"j{number}")
+    assert threading.active_count() <= threads + 1
+    wait_for(lambda: list(deleted.folder.iterdir()) == [], 60)
+    (tmp_path / "later").mkdir()
+    deleted.minutes = 0
+    deleted.take(tmp_path / "later")
+    wait_for(lambda: list(deleted.folder.iterdir()) == [], 60)
