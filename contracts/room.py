@@ -1,12 +1,15 @@
 """Room on the disk: what a training takes of it, what is free, and that there is none left, said plainly whoever noticed it."""
 
 import errno
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from contracts.errors import Full
 from contracts.hyperparameters import Hyperparameters
 from contracts.networks import Network
+from contracts.plain import is_folder
 
 LEAST = 2**20
 """Where fewer bytes than these are free, whatever failed failed for that."""
@@ -20,6 +23,9 @@ SHEET = 400_000
 """Bytes of what one scoring leaves in previews/."""
 BESIDES = 20_000_000
 """Bytes of everything else: log, figures, curves."""
+
+RECKONED = ("last", "before", "best", "model", "previews")
+"""What `needed` reckons with in a job's folder. A log may be as long as it likes: no training needs less room for it."""
 
 
 def needed(network: Network, settings: Hyperparameters) -> int:
@@ -35,9 +41,32 @@ def free(place: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def taken(folder: Path) -> int:
-    """Bytes of all files of a folder. Of one that is being written to, about."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def taken(job: Path) -> int:
+    """Bytes that a job's folder has by now of those that `needed` reckons with."""
+    return on_disk(*(job / name for name in RECKONED))
+
+
+def on_disk(*folders: Path, besides: Path | None = None) -> int:
+    """Bytes that folders take on the disk: a file of several names once, and none that also lies `besides`.
+
+    Of what is being written to, about.
+    """
+    files = _files(*folders)
+    for file in _files(besides) if besides else ():
+        files.pop(file, None)
+    return sum(files.values())
+
+
+def _files(*folders: Path) -> dict[tuple[int, int], int]:
+    """The bytes of each file, known by its disk and its number there; through no link."""
+    found = {}
+    for folder in folders:
+        for place, _, names in os.walk(folder) if is_folder(folder) else ():
+            for name in names:
+                with suppress(FileNotFoundError):
+                    stat = os.lstat(f"{place}/{name}")
+                    found[stat.st_dev, stat.st_ino] = stat.st_blocks * 512
+    return found
 
 
 def refuse_full(place: Path, need: int) -> None:

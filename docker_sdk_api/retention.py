@@ -18,7 +18,7 @@ from contracts.answers import DeletedJob, Kept, KeptJob
 from contracts.errors import NotFound, Taken
 from contracts.job_folder import JobFolder
 from contracts.plain import is_folder
-from contracts.room import taken
+from contracts.room import on_disk
 from docker_sdk_api.deleted import Deleted
 from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.rounds import Rounds
@@ -92,10 +92,10 @@ class Retention:
             parts = _checkpoints(folder)
             if not parts or _younger(since, rules.checkpoints_days):
                 return None
-            return KeptJob(job=name, what="checkpoint", ended=status.ended, bytes=sum(map(taken, parts)))
+            return KeptJob(job=name, what="checkpoint", ended=status.ended, bytes=on_disk(*parts, besides=folder.best))
         if folder.model.is_dir() or _younger(since, rules.failed_days):
             return None
-        return KeptJob(job=name, what="job", ended=status.ended, bytes=taken(folder.path))
+        return KeptJob(job=name, what="job", ended=status.ended, bytes=on_disk(folder.path))
 
     def _let_go(self, row: KeptJob) -> None:
         if row.what == "job":

@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 
 from contracts.durable import damage, write_aside
 from contracts.errors import Full
+from contracts.events import Stopped
 from contracts.job import EpochScores
 from contracts.job_folder import JobFolder
 from contracts.model import read_model
+from contracts.room import taken
 from docker_sdk_api.app import create_app
 from docker_sdk_api.settings import Settings
 from tests.conftest import ROOT
@@ -165,3 +167,29 @@ def test_a_training_for_which_the_disk_has_no_room_is_not_started(disk: Path, da
         (disk / FILLED).unlink()
         assert api.post("/v1/jobs", json=wish).status_code == 201
         api.app.state.jobs.launcher.stop("m", grace=0)
+
+
+def test_a_long_log_makes_no_room_for_a_training_that_is_to_go_on(disk: Path, dataset: Path):
+    settings = Settings(datasets=dataset.parent, checkpoints=disk / "checkpoints", task_python=Path(sys.executable), launcher="process")
+    folder = write_job(settings.checkpoints / "m", dataset, "majority")
+    folder.add_event(Stopped())
+    folder.log_file.write_bytes(os.urandom(15 * 10**6))
+    with TestClient(create_app(settings)) as api:
+        answer = api.post("/v1/jobs/m/resume")
+        assert (answer.status_code, answer.json()["error"]) == (507, "Full"), answer.text
+
+
+def test_what_a_job_has_on_the_disk_counts_once_and_only_what_its_need_reckons_with(tmp_path: Path):
+    folder = JobFolder(tmp_path / "job")
+    folder.path.mkdir()
+    checkpoints = Checkpoints(folder, lambda _: None)
+    for epoch in (1, 2):
+        best = EpochScores(epoch=epoch, loss=1.0, learning_rate=0.1, seconds=1.0, mean_iou=epoch / 10, best=True)
+        checkpoints.save(lambda aside: (aside / "weights").write_bytes(os.urandom(10**6)), Reached(epoch=epoch, best=best, scores=best))
+    folder.log_file.write_bytes(os.urandom(10**7))
+    folder.figures_file.write_bytes(os.urandom(10**6))
+    assert (folder.last / "weights").samefile(folder.best / "weights")
+    assert taken(folder.path) == pytest.approx(2e6, rel=0.05)
+    (tmp_path / "elsewhere").symlink_to(folder.path)
+    folder.previews.symlink_to(tmp_path)
+    assert taken(tmp_path / "elsewhere") == taken(folder.path) == pytest.approx(2e6, rel=0.05)
