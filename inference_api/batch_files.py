@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path, PurePath
@@ -16,6 +16,7 @@ from fastapi import UploadFile
 
 from annotations.archives import Limits, archive_kind, is_archive, unpack
 from annotations.untrusted import inner_path
+from contracts.durable import force
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 PIECE = 2**20
@@ -72,6 +73,16 @@ def pictures_of(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "pictures").rglob("*") if path.is_file())
 
 
+def keep(folder: Path, numbers: Iterable[int]) -> None:
+    """Force answers to the disk, before it is noted that they are there: whoever goes on after a power cut goes on behind them."""
+    answers = folder / "answers"
+    for number in numbers:
+        for answer in (answers / f"{number}.png", answers / f"{number}.json"):
+            with suppress(FileNotFoundError):  # of a picture that could not be read
+                force(answer)
+    force(answers)
+
+
 def pack(folder: Path, paths: list[Path], failures: dict[str, dict[str, str]]) -> None:
     """The answers under the names of their pictures, numbered where two have the same; segments.json; problems.json if there are."""
     taken: set[Path] = set()
@@ -89,7 +100,9 @@ def pack(folder: Path, paths: list[Path], failures: dict[str, dict[str, str]]) -
         archive.write(folder / ".segments.json", "segments.json", zipfile.ZIP_DEFLATED)
         if failures:
             archive.writestr("problems.json", json.dumps(failures, indent=2), zipfile.ZIP_DEFLATED)
+    force(folder / ".result.zip")
     (folder / ".result.zip").rename(folder / "result.zip")
+    force(folder)  # before what it was made from goes
     (folder / ".segments.json").unlink()
     shutil.rmtree(folder / "pictures")
     shutil.rmtree(folder / "answers")

@@ -26,7 +26,7 @@ from annotations.untrusted import disk_problem, shown
 from contracts.errors import Broken, NotFound, Problem, Unavailable
 from contracts.job_folder import folder_aside, write_aside
 from inference_api.answers import DRAWN, Wish, draw, list_answer, see
-from inference_api.batch_files import bytes_of, lock_of, pack, pictures_of, take_in
+from inference_api.batch_files import bytes_of, keep, lock_of, pack, pictures_of, take_in
 from inference_api.pictures import is_large, name_of, opened
 from inference_api.settings import Settings
 from inference_api.store import Store
@@ -36,6 +36,8 @@ WRITTEN_EVERY = 0.5
 """Seconds between two notes on the disk of how far a batch is, and two looks whether it was deleted."""
 LOOKED_EVERY = 2.0
 """Seconds between two looks for a batch that another service took in, or left."""
+CLEARED_EVERY = 3600.0
+"""Seconds between two looks for batches that are too old, while nothing is to be done."""
 IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 
 
@@ -65,6 +67,7 @@ class Batches:
         self.settings, self.store, self.turns, self.large_pictures = settings, store, turns, large_pictures
         self._ended: dict[str, Batch] = {}  # which change no more, and are read once
         self._turn = Turn()
+        self._cleared = -CLEARED_EVERY
         self._mine: Batch | None = None
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -93,7 +96,11 @@ class Batches:
 
     def all(self) -> list[Batch]:
         """Newest first."""
-        return sorted(self._found(), key=lambda batch: batch.created, reverse=True)
+        names = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
+        for name in list(self._ended):
+            if name not in names:  # another service removed it
+                self._ended.pop(name, None)
+        return sorted(self._found(names), key=lambda batch: batch.created, reverse=True)
 
     def get(self, identifier: str) -> Batch:
         """As it is here, or as another service noted it last. Raises NotFound."""
@@ -149,6 +156,7 @@ class Batches:
             wake.clear()
             found = await asyncio.to_thread(self._next)
             if found is None:
+                await asyncio.to_thread(self._clear_now_and_then)
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(wake.wait(), LOOKED_EVERY)
                 continue
@@ -187,7 +195,7 @@ class Batches:
         batch.state, batch.started, begin, noted = "running", batch.started or _now(), time.monotonic(), 0.0
         (folder / "answers").mkdir(exist_ok=True)
         await asyncio.to_thread(self._note, batch)
-        before = batch.done
+        before = kept = batch.done
         for number in range(before, len(paths)):
             async with self.turns.take_when_idle(self._turn):
                 await asyncio.to_thread(self._answer, batch, paths[number], folder / "answers" / str(number))
@@ -195,6 +203,8 @@ class Batches:
             batch.seconds_left = (time.monotonic() - begin) / (batch.done - before) * (batch.total - batch.done)
             if time.monotonic() - noted > WRITTEN_EVERY:
                 noted = time.monotonic()
+                await asyncio.to_thread(keep, folder, range(kept, batch.done))
+                kept = batch.done
                 await asyncio.to_thread(self._note, batch)
         await asyncio.to_thread(pack, folder, paths, batch.failures)
 
@@ -232,6 +242,13 @@ class Batches:
         except Problem as problem:
             batch.failures[name] = problem.as_dict()
 
+    def _clear_now_and_then(self) -> None:
+        """Without anybody who asks: nothing is kept of the last batch either once it is too old."""
+        if time.monotonic() - self._cleared > CLEARED_EVERY:
+            self._cleared = time.monotonic()
+            with suppress(OSError, Problem):  # the disk may do better the next time
+                self._forget_old()
+
     def _forget_old(self) -> None:
         oldest = _now() - timedelta(hours=self.settings.batches_kept)
         for batch in self.all():
@@ -239,10 +256,10 @@ class Batches:
                 with suppress(NotFound):  # another service did
                     self.remove(batch.id)
 
-    def _found(self) -> Iterator[Batch]:
-        for path in self.folder.iterdir() if self.folder.is_dir() else []:
+    def _found(self, names: set[str]) -> Iterator[Batch]:
+        for name in names:
             with suppress(NotFound):
-                yield self.get(path.name)
+                yield self.get(name)
 
     def _read(self, identifier: str) -> Batch | None:
         """A batch as its folder tells of it; None where that cannot be read."""

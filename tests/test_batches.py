@@ -12,6 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from contracts.durable import force, write_aside
+from inference_api import batch_files, batches
 from tests.conftest import wait_for
 from tests.served import serve_brightness, served
 from tests.service import picture, serve_texture
@@ -192,3 +194,49 @@ def test_a_folder_that_cannot_be_written_is_said(checkpoints: Path):
     with served(checkpoints, batches=checkpoints / "file") as client:
         answer = client.post(BATCHES, files={"picture": ("p.png", picture(1, 30, 40))})
         assert (answer.status_code, "cannot be read or written" in answer.json()["cause"]) == (503, True)
+
+
+def test_an_old_batch_goes_although_nobody_asks_for_another(checkpoints: Path):
+    with served(checkpoints) as client:
+        state = ended(client, client.post(BATCHES, files={"picture": ("p.png", picture(1, 30, 40))}).json()["id"])
+    note = checkpoints / ".batches" / state["id"] / "batch.json"
+    note.write_text(json.dumps({**state, "ended": (datetime.now(timezone.utc) - timedelta(hours=73)).isoformat()}))
+    with served(checkpoints):
+        wait_for(lambda: not note.parent.exists(), 30)
+
+
+def test_a_batch_that_another_service_removed_is_forgotten(checkpoints: Path):
+    with served(checkpoints) as one, served(checkpoints) as other:
+        state = ended(one, one.post(BATCHES, files={"picture": ("p.png", picture(1, 30, 40))}).json()["id"])
+        assert len(other.get("/v1/batches").json()) == 1
+        one.delete(f"/v1/batches/{state['id']}")
+        assert other.get("/v1/batches").json() == []
+        assert other.app.state.batches._ended == {}
+
+
+def test_what_a_batch_has_answered_is_on_the_disk_before_it_says_so(checkpoints: Path, monkeypatch: pytest.MonkeyPatch):
+    forced: list[str] = []
+    noted: list[int] = []
+
+    def force_and_tell(path: Path) -> None:
+        force(path)
+        forced.append(path.name)
+        there = [(folder / "pictures").is_dir() for folder in (checkpoints / ".batches").glob("[0-9a-f]*")]
+        assert there == [True], "what it was made from goes later"
+
+    def note(path: Path, content: str) -> None:
+        state = json.loads(content)
+        assert {f"{number}.{kind}" for number in range(state["done"]) for kind in ("png", "json")} <= {*forced} or state["ended"]
+        noted.append(state["done"])
+        write_aside(path, content)
+
+    monkeypatch.setattr(batch_files, "force", force_and_tell)
+    monkeypatch.setattr(batches, "write_aside", note)
+    monkeypatch.setattr(batches, "WRITTEN_EVERY", 0.001)
+    sent = [("picture", (f"p{number}.png", picture(number, 30, 40))) for number in range(5)]
+    with served(checkpoints) as client:
+        state = ended(client, client.post(BATCHES, files=sent).json()["id"])
+        assert state["state"] == "finished"
+    assert forced[-2:] == [".result.zip", state["id"]]
+    assert noted[-1] == 5
+    assert max(noted[:-1]) > 1, "it noted how far it was on the way"
