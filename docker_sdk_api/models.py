@@ -30,8 +30,10 @@ class Models:
     def all(self, limit: int | None = None) -> list[PublishedModel]:
         """Newest first; a damaged one does not hide the others."""
         checkpoints = self.jobs.settings.checkpoints
-        found = []
-        for name in self.jobs.names():
+        found, names = [], self.jobs.names()
+        for gone in set(self._known).difference(names):
+            self._known.pop(gone, None)
+        for name in names:
             place = f"{checkpoints}/{name}/model"  # no Path: asked for each of a thousand jobs
             if not os.path.isdir(place) or os.path.islink(place):  # noqa: PTH112, PTH114
                 continue

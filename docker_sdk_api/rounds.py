@@ -60,5 +60,8 @@ class Rounds:
             found, said = otherwise, f"{trouble}: {traceback.format_exc()}"
         if said and said != self._said.get(trouble):
             print(said, file=sys.stderr, flush=True)
-        self._said[trouble] = said
+        if said:
+            self._said[trouble] = said
+        else:
+            self._said.pop(trouble, None)
         return found

@@ -68,16 +68,15 @@ class Speeds:
         """The newest jobs that have finished here and took long enough to tell something."""
         if time.monotonic() - self._looked[0] < SECONDS_BETWEEN_LOOKS:
             return self._looked[1]
-        found = []
+        found: dict[tuple[str, int], Ran | None] = {}
         for name in self.jobs.names()[:LOOKED_AT]:
             folder = JobFolder(self.jobs.settings.checkpoints / name)
             if not folder.model.is_dir():
                 continue
             key = (name, folder.job_file.stat().st_mtime_ns)
-            if key not in self._read:
-                self._read[key] = read_ran(folder.job(), self.jobs.status(name), _sides(folder))
-            found.append(self._read[key])
-        self._looked = (time.monotonic(), [row for row in found if row is not None])
+            found[key] = self._read[key] if key in self._read else read_ran(folder.job(), self.jobs.status(name), _sides(folder))
+        self._read = found
+        self._looked = (time.monotonic(), [row for row in found.values() if row is not None])
         return self._looked[1]
 
 

@@ -70,13 +70,16 @@ class Standing:
 
     def all(self, checkpoints: Path) -> list[Job]:
         """Every job of a folder. Of a thousand jobs it looks at a thousand dates: no more paths are made than that takes."""
-        jobs = []
+        jobs, seen = [], set()
         with os.scandir(checkpoints) as entries:
             for entry in entries:
                 # ValueError: a damaged job.json; PermissionError: a folder such as lost+found. The others are none the worse for it.
                 with suppress(FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
                     if not entry.name.startswith("."):
                         jobs.append(self._kept_of(entry.name, entry.path).job)
+                        seen.add(entry.name)
+        for gone in set(self._kept) - seen:  # its folder was removed, by another service or by hand
+            self.forget(gone)
         return jobs
 
     def end(self, name: str) -> str:

@@ -20,12 +20,15 @@ from contracts.hyperparameters import Hyperparameters
 from contracts.job import Confusion, Counts, EpochScores, Job, JobStatus
 from contracts.job_folder import JobFolder
 from docker_sdk_api.app import create_app as create_sdk_app
+from docker_sdk_api.ends import Ends
 from docker_sdk_api.gpus import Gpus
 from docker_sdk_api.logs import find_lines, part_after, part_before
+from docker_sdk_api.rounds import Rounds
 from docker_sdk_api.settings import Settings as SdkSettings
 from docker_sdk_api.standing import Standing
 from gui.verdict import matrix_of, one_class_only
 from tests.conftest import run_job, text_of, wait_for
+from tests.served import serve_brightness
 from tests.test_docker_sdk_api import read_frames
 
 CLASSES = ["background", "pad", "circle"]
@@ -332,3 +335,34 @@ def test_many_jobs_are_folded_once_and_not_at_each_look(api: TestClient, setting
     assert read == []
     assert len(views[0]["status"]["history"]) == 20
     assert views[0]["status"]["history"][0]["iou_per_class"] == {}
+
+
+def test_of_jobs_whose_folders_were_removed_by_hand_nothing_is_kept(api: TestClient, sdk_app: FastAPI, settings: SdkSettings):
+    names = [f"j{number:02}" for number in range(50)]
+    for name in names:
+        written_job(settings.checkpoints, name, [epoch(1), epoch(2), Finished()])
+        serve_brightness(settings.checkpoints, name)
+    ends, state = Ends(sdk_app.state.jobs), sdk_app.state
+
+    def look() -> list[int]:
+        ends.look()
+        listed = len(api.get("/v1/jobs?brief=true").json()), len(api.get("/v1/models").json())
+        state.speeds._looked = (0.0, [])
+        state.speeds.ran()
+        return [*listed, *map(len, (state.jobs.standing._kept, state.models._known, state.speeds._read, ends._rounds._said))]
+
+    assert look() == [50, 50, 50, 50, 40, 0], "and of a look that went well nothing is kept at all"
+    for name in names:
+        shutil.rmtree(settings.checkpoints / name)
+    assert look() == [0, 0, 0, 0, 0, 0]
+
+
+def test_what_goes_wrong_is_said_again_after_it_went_well(capsys: pytest.CaptureFixture[str]):
+    rounds = Rounds("test")
+
+    def breaks() -> None:
+        raise OSError("no disk")
+
+    for look in (breaks, breaks, lambda: None, breaks):
+        rounds.attempt(look, None, "It could not be looked at")
+    assert capsys.readouterr().err == "It could not be looked at: no disk\n" * 2
