@@ -21,6 +21,7 @@ from annotations.formats import FORMATS, Choices, Source
 from annotations.importing import import_dataset
 from annotations.untrusted import disk_problem, shown
 from contracts.answers import ImportView
+from contracts.durable import force
 from contracts.errors import Broken, Invalid, NotFound, Problem, Taken
 from contracts.job import NAME_PATTERN, NAME_RULE
 from docker_sdk_api.uploads import Uploads, held
@@ -160,6 +161,7 @@ class Imports:
         except OSError:
             self._refuse_taken_meanwhile(view.name)
             raise
+        force(self.datasets)  # before the upload that it came from goes
         return result
 
     def _refuse_taken_meanwhile(self, name: str) -> None:

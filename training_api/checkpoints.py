@@ -3,12 +3,12 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from contracts.durable import damage, folder_aside, is_sealed, seal, write_aside
+from contracts.durable import damage, folder_aside, force, is_sealed, seal, write_aside
 from contracts.job import EpochScores
 from contracts.job_folder import JobFolder
 
@@ -32,11 +32,35 @@ class Checkpoints:
         self._sound: dict[Path, bool] = {}
 
     def settle(self) -> None:
-        """Let what was broken off while it took its place take it. For the first process, before any reads."""
+        """Let what was broken off while it took its place take it; what else was broken off goes.
+
+        For the first process, before any reads.
+        """
         for place in (self.folder.last, self.folder.best):
             new = place.with_name(f".{place.name}.new")
             if not place.exists() and is_sealed(new):
                 new.rename(place)
+                force(self.folder.path)
+        for left in self._left_over():
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+    def _left_over(self) -> Iterator[Path]:
+        """What a killed training was writing aside (contracts/durable.py). docker_sdk_api may be writing files of its own just now."""
+        folder = self.folder
+        for place in (folder.last, folder.best, folder.model):
+            yield from (left for end in ("new", "old") if (left := place.with_name(f".{place.name}.{end}")).exists())
+        for file in (
+            folder.split_file,
+            folder.weights_file,
+            folder.confusion_file,
+            folder.figures_file,
+            folder.mlflow_file,
+            folder.ballast,
+        ):
+            yield from folder.path.glob(f".{file.name}.*.*")
 
     def newest(self) -> Path | None:
         """Where to go on from: the newest one that is whole. None: there is none yet, or none is left."""

@@ -22,7 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from contracts.durable import checksum
+from contracts.durable import checksum, force, write_aside
 from contracts.errors import Unavailable
 
 HERE = Path(__file__).resolve().parent.parent
@@ -151,7 +151,8 @@ def _fetch(source: Source, places: Places, tell: Tell) -> Found:
         )
     found = Found(target, checksum(part), bool(promised))
     if declared and not source.digest:
-        _beside(target).write_text(f"{declared}  {target.name}\n")
+        write_aside(_beside(target), f"{declared}  {target.name}\n")
+    force(part)  # under its name it is taken for whole, and nobody fetches it again
     part.replace(target)
     return found
 

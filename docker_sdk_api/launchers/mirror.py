@@ -6,6 +6,7 @@ once so: no event is seen before the checkpoint that it tells of, because the ev
 in parts, merged by size, so that their number and what is sent twice stay small; a file under two names, or renamed, is sent once.
 
 The puller replaces last/, best/, before/ and model/ whole, by renames; lets files grow that grow; and writes the events at the very end.
+They are on the disk before it notes how far it is: after a power cut it takes nothing for brought that is not there.
 It needs the standard library and a Bucket, on docker_sdk_api's machine and on a node alike.
 """
 
@@ -228,6 +229,7 @@ class Puller:
         for name in self.files.keys() - files.keys() - growing.keys():
             (self.folder / name).unlink(missing_ok=True)
         self.files, self._round, self._listing = {**files, **growing}, head["round"], head["listing"]
+        _force(self.folder)
         self._keep()
 
     def _replace(self, files: dict[str, Entry]) -> None:
@@ -246,12 +248,14 @@ class Puller:
                     os.link(here[entry[0]], place)
                 else:
                     self.bucket.get_file(f"{self.root}/{entry[2][0][0]}", place)
+                    _force(place)
                     here[entry[0]] = place
         gone = {name.partition("/")[0] for name in self.files} & set(WHOLE) - {name.partition("/")[0] for name in files}
         for name in sorted(gone | whole):
             if (self.folder / name).exists():
                 (self.folder / name).rename(incoming / f"former-{name}")
             if name in whole:
+                _force(incoming / "files" / name)
                 (incoming / "files" / name).rename(self.folder / name)
         for name in new:
             if name.partition("/")[0] not in whole:
@@ -275,6 +279,9 @@ class Puller:
                 behind += size
                 if behind > start:
                     opened.write(self.bucket.get(f"{self.root}/{part}", max(0, size - behind + start)))
+            opened.flush()
+            if name == EVENTS:
+                os.fsync(opened.fileno())
         if not same:
             aside.replace(file)
 
@@ -310,3 +317,12 @@ def _objects(files: dict[str, Entry]) -> set[str]:
 
 def _is_whole(file: Path, entry: Entry) -> bool:
     return file.is_file() and file.stat().st_size == entry[1]
+
+
+def _force(path: Path) -> None:
+    """A file's contents, or a folder's list of names, to the disk."""
+    place = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)

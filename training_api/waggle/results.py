@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from contracts.durable import force
 from contracts.job_folder import write_aside
 from contracts.waggle import CONFIG_FILE, WaggleRun
 from training_api.metrics import ConfusionMatrix
@@ -79,7 +80,9 @@ class Results:
                 os.link(state, aside)
             except OSError:  # another disk, or one that knows no links
                 shutil.copyfile(state, aside)
+            force(aside)
             aside.replace(self.folder / name)
+        force(self.folder)
 
     def close(self) -> None:
         self._file.close()
