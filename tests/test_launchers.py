@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import uuid
@@ -13,11 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import docker
+import psutil
 import pytest
+from docker.models.containers import Container
+from requests.exceptions import ReadTimeout
 
+from contracts.answers import Gpu
 from contracts.errors import Invalid, Taken, Unavailable
 from contracts.networks import ENGINES
-from docker_sdk_api.launchers import Launcher, Limits, Pulse, Task
+from docker_sdk_api.gpus import Gpus
+from docker_sdk_api.launchers import Launcher, Limits, Pulse, Task, container_gpus, supervise
 from docker_sdk_api.launchers.container import ContainerLauncher, container_request, read_pulse, training_images
 from docker_sdk_api.launchers.host_paths import host_paths, read_mounts
 from docker_sdk_api.launchers.process import ProcessLauncher
@@ -345,6 +351,48 @@ def test_why_a_container_could_not_start_its_task_is_told(place: Place) -> None:
 
 
 @pytest.mark.parametrize("place", ["container"], indirect=True)
+def test_a_container_of_which_the_engine_did_not_say_whether_it_started_does_not_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Container.start
+
+    def start_too_slowly(container: Container) -> None:
+        start(container)
+        raise ReadTimeout("Read timed out.")
+
+    monkeypatch.setattr(Container, "start", start_too_slowly)
+    with pytest.raises(Unavailable, match="Read timed out"):
+        place.launch(NAPPING)
+    assert place.launcher.poll(place.launched[0]) == Pulse(alive=False)
+    assert place.launcher.running() == set()
+
+
+@pytest.mark.parametrize("place", ["container"], indirect=True)
+def test_a_container_that_is_removed_while_it_is_asked_about_has_ended_without_words(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = place.launch("print('done'); raise SystemExit(3)")
+    place.ended(task)
+    found = place.launcher._find(task.job_id)  # type: ignore[attr-defined]
+    found.remove()
+    monkeypatch.setattr(place.launcher, "_find", lambda _: found)
+    assert place.launcher.poll(task.job_id) == Pulse(alive=False, exit_code=3)
+    assert list(place.launcher.logs(task.job_id)) == ["done"]
+    place.launcher.stop(task.job_id, grace=0)
+    place.launcher.remove(task.job_id)
+
+
+@pytest.mark.parametrize("place", ["container"], indirect=True)
+def test_what_a_task_held_of_a_gpu_is_not_told_once_it_has_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [10]
+    monkeypatch.setattr(container_gpus, "ask_gpus", lambda _: Gpus([Gpu(id=0, name="A100", memory_total=80, memory_free=free[0])]))
+    client = place.launcher.client  # type: ignore[attr-defined]
+    place.launcher = ContainerLauncher(place.checkpoints, place.launcher.images, lambda: client, arch="gpu")  # type: ignore[attr-defined]
+    task = place.launch(NAPPING)
+    assert place.launcher.gpus().found[0].memory_free == 10
+    free[0] = 80
+    assert place.launcher.gpus().found[0].memory_free == 10, "the driver is not asked at each look at a page"
+    place.launcher.stop(task.job_id, grace=0)
+    assert place.launcher.gpus().found[0].memory_free == 80
+
+
+@pytest.mark.parametrize("place", ["container"], indirect=True)
 def test_another_installations_containers_are_left_alone(place: Place, tmp_path: Path) -> None:
     task = place.launch(NAPPING)
     elsewhere = tmp_path / "elsewhere"
@@ -376,6 +424,15 @@ def test_a_process_whose_supervisor_was_killed_is_still_followed_and_stopped(pla
     assert place.launcher.poll(task.job_id).alive
     place.launcher.stop(task.job_id, grace=0)
     assert place.launcher.poll(task.job_id) == Pulse(alive=False, exit_code=None)
+
+
+def test_a_process_that_cannot_be_recorded_is_ended(tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex
+    place = {"folder": str(tmp_path), "log": str(tmp_path / "train.log"), "record": str(tmp_path / "gone" / "task.json")}
+    request = {"command": [sys.executable, "-c", NAPPING, mark], "environment": {}, **place}
+    starter = subprocess.run([sys.executable, "-IS", supervise.__file__], input=json.dumps(request).encode(), timeout=60)
+    assert starter.returncode == 1
+    assert not [found.pid for found in psutil.process_iter(["cmdline"]) if mark in (found.info["cmdline"] or [])]
 
 
 @pytest.mark.parametrize("place", ["process"], indirect=True)

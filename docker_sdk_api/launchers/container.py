@@ -12,7 +12,7 @@ Exit codes are the engine's: 0 well, 1…127 the task's own, 128 + n ended by si
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,9 @@ class ContainerLauncher:
     def _start(self, container: Container) -> None:
         try:
             container.start()
+        except (EngineConnectionError, EngineTimeout):  # it may run all the same, or in a moment
+            container.remove(force=True)
+            raise
         except APIError as error:
             container.remove(force=True)
             if "port is already allocated" in str(error.explanation):
@@ -201,7 +204,8 @@ class ContainerLauncher:
         with _engine():
             container = self._find(job_id)
             if container is not None:
-                container.stop(timeout=math.ceil(grace))
+                with suppress(NotFound):
+                    container.stop(timeout=math.ceil(grace))
 
     def remove(self, job_id: str) -> None:
         with _engine():
@@ -217,7 +221,7 @@ class ContainerLauncher:
         with _engine():
             container = self._find(job_id)
             if container is not None:
-                yield from container.logs().decode(errors="replace").splitlines()
+                yield from _printed(container)
 
     def usage(self, job_id: str) -> Usage | None:
         """As the engine counts it; files that the kernel keeps in memory for the task, and may drop, are left out."""
@@ -235,7 +239,7 @@ class ContainerLauncher:
 
     def gpus(self) -> Gpus:
         with _engine():
-            return self._gpus.look(self.client)
+            return self._gpus.look(self.client, lambda: {str(container.id) for container in self._ours(JOB)})
 
     def nodes(self) -> int:
         return 1
@@ -284,8 +288,17 @@ def _remove(container: Container) -> None:
 
 def _own_words(container: Container) -> str:
     """The last line that its shell printed, which only prints where it cannot start the task; empty where there is none."""
-    lines: list[str] = container.logs(tail=1).decode(errors="replace").strip().splitlines()
+    lines = _printed(container, tail=1)
     return lines[-1] if lines else ""
+
+
+def _printed(container: Container, **part: int) -> list[str]:
+    """The lines in the engine's own log. Of a container that another program has removed meanwhile there are none."""
+    try:
+        lines: list[str] = container.logs(**part).decode(errors="replace").strip().splitlines()
+    except NotFound:
+        return []
+    return lines
 
 
 def read_pulse(state: dict[str, Any]) -> Pulse:

@@ -4,6 +4,7 @@ So docker_sdk_api needs no GPU itself, and a machine without NVIDIA's container 
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import docker
@@ -15,7 +16,8 @@ from docker_sdk_api.launchers.host_paths import own_container
 
 SECONDS_TO_LOOK = 60
 SECONDS_KEPT = 20.0
-"""How old what is known of the GPUs may be: a container for each look at a page would be a waste."""
+"""How old what is known of the GPUs may be: a container for each look at a page would be a waste. It is looked at again once a task has
+ended that ran at the last look: what that one held of a GPU would be taken for another program's."""
 NO_TOOLKIT = (
     "The Docker engine cannot give GPUs to containers: NVIDIA's driver or its container toolkit is missing. Jobs run on the CPU. "
     "./setup_solution_parameters.sh --arch gpu says which, and the command that installs it."
@@ -43,14 +45,17 @@ class ContainerGpus:
         self.images_arch = images_arch
         self._at = 0.0
         self._known = Gpus([])
+        self._ran: set[str] = set()
 
-    def look(self, client: "docker.DockerClient") -> Gpus:
+    def look(self, client: "docker.DockerClient", running: Callable[[], set[str]]) -> Gpus:
+        """`running`: the ids of all tasks that run now."""
         if not self.images_arch.startswith("gpu"):
             cure = "./setup_solution_parameters.sh --arch gpu says what a machine with one needs."
             return Gpus([], f"The training images in use were built for the CPU. {cure}")
-        if not self._at or time.monotonic() - self._at > SECONDS_KEPT:
+        present = running()
+        if not self._at or time.monotonic() - self._at > SECONDS_KEPT or self._ran - present:
             self._known = ask_gpus(client)
-            self._at = time.monotonic()
+            self._at, self._ran = time.monotonic(), present
         return self._known
 
 

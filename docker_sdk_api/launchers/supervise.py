@@ -96,7 +96,12 @@ def _stand_by(request: dict[str, Any], tell: int) -> None:
             os.write(tell, b"1")
             return
     note |= {"pid": task.pid, "started": started_at(task.pid)}
-    _write(record, note)
+    try:
+        _write(record, note)
+    except OSError:  # a task that nobody finds again would run beside the next one
+        os.killpg(task.pid, signal.SIGKILL)
+        task.wait()
+        raise
     os.write(tell, b"1")
     exit_code = _wait(task)
     # The counter is the whole machine's: another program may have been the one. It is the best an unlimited process has.
