@@ -169,7 +169,7 @@ def apply(status: JobStatus, event: Event) -> None:
         case Resumed():
             status.state, status.stage, status.ended = "starting", "starting again", None
             status.resumed_by_itself = status.resumed_by_itself + 1 if event.by_itself else 0
-            status.cause = status.cure = ""
+            status.cause = status.cure = status.boot = ""  # it has not begun in any boot
         case Queued():
             status.state = status.stage = "queued"
         case Stage():

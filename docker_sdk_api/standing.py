@@ -59,6 +59,7 @@ class Standing:
                 status = _unpacked(status)
                 if size == kept.reader.offset:
                     return status
+                kept.status = status  # at once: what is read from here on is not read again
             at = -1
             while kept.reader.offset > at:  # it may have passed over a line, and given none
                 at, lines = kept.reader.offset, kept.reader.read()
