@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from math import inf
+from sys import maxsize
 from typing import Literal
 
 from contracts.queue import Priority
@@ -22,9 +23,9 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Entry:
-    """A job in the queue, or one that has had its turn and runs. `memory` in bytes; `until` in unix seconds: not tried again before,
-    or while it is being launched, for how long its launcher is believed to do so. `counted`: whether it takes a place on the CPU.
-    `turn` tells one launch from the next."""
+    """A job in the queue, or one that has had its turn and runs. `memory` in bytes; `until` in unix seconds: not tried again before; while
+    it is being launched, for how long its launcher is believed to do so; then, for how long it is still taking its memory. `counted`:
+    whether it takes a place on the CPU. `turn` tells one launch from the next."""
 
     job: str
     state: State = "waiting"
@@ -72,7 +73,7 @@ def plan(entries: Sequence[Entry], room: Room, now: float) -> dict[str, str]:
 
 def turns(entries: Sequence[Entry], room: Room, now: float) -> Iterator[tuple[Entry, str]]:
     """The same one by one: who looks for the next turn alone need not hear of thousands behind it."""
-    tally = _Tally(entries, room)
+    tally = _Tally(entries, room, now)
     for entry in in_order(entries):
         if entry.state == "held":
             yield entry, "on hold"
@@ -85,15 +86,16 @@ def turns(entries: Sequence[Entry], room: Room, now: float) -> Iterator[tuple[En
 class _Tally:
     """What is left of the room while one job after the other is given its part of it."""
 
-    def __init__(self, entries: Iterable[Entry], room: Room) -> None:
+    def __init__(self, entries: Iterable[Entry], room: Room, now: float) -> None:
         self.room = room
         self.holders: dict[int, str] = {}
         self.on_cpu: dict[str, None] = {}
-        self.taken = self.learning = 0
+        self.taken = self.learning = self.coming = 0
         self.look_again()
         for entry in entries:
             if entry.runs:
                 self.give(entry)
+                self.coming += self._part(entry) if entry.until > now else 0
 
     def look_again(self) -> None:
         """From the first job that waits on: nothing is kept for anybody yet."""
@@ -121,6 +123,7 @@ class _Tally:
                 self.next_on_cpu = self.next_on_cpu or entry.job
             return reason
         self.give(entry)
+        self.coming += self._part(entry)
         return ""
 
     def _gpus(self, entry: Entry) -> str:
@@ -155,7 +158,7 @@ class _Tally:
             return ""
         if self.next_for_memory:
             return f"waits for memory, after {self.next_for_memory}"
-        left = min(self.room.free, self.room.memory - self.taken)
+        left = min(self.room.free - self.coming, self.room.memory - self.taken)  # what was given just now is still seen as free
         if self._part(entry) > left:
             self.next_for_memory = entry.job
             return f"waits for memory: it takes about {entry.memory / 1e9:.1f} GB, and {max(left, 0) / 1e9:.1f} GB are free for it"
@@ -172,8 +175,8 @@ def starts(entries: Sequence[Entry], room: Room, left: Mapping[str, float | None
 
     `left`: seconds that each running job has left; `lasts`: seconds that each waiting one will take. None: not known.
     """
-    roomy = replace(room, free=room.memory, refused={}, asked=None)  # of other programs nobody knows when they end
-    tally, lanes = _Tally(entries, roomy), _lanes(entries)
+    roomy = replace(room, free=maxsize, refused={}, asked=None)  # of other programs nobody knows when they end
+    tally, lanes = _Tally(entries, roomy, inf), _lanes(entries)
     ends = [(_or_never(left.get(entry.job)), number, entry) for number, entry in enumerate(entries) if entry.runs]
     heapify(ends)
     found: dict[str, float] = {}

@@ -47,6 +47,8 @@ from docker_sdk_api.plan import PRIORITIES, Entry, Room, in_order, turns
 
 LEASE = 120.0
 """Seconds after which a launch that is neither done nor given up is no longer believed in, where its service cannot be seen from here."""
+GROWS = 60.0
+"""Seconds after its launch in which a job has not taken all its memory yet."""
 PATIENCE, GLANCE = 30.0, 3.0
 """Seconds to wait for the database: to change something while others write, and only to look."""
 AWAY = 5.0
@@ -138,7 +140,8 @@ class Queue:
 
     def launched(self, job: str) -> None:
         with self._transaction() as to:
-            to.execute(update(ENTRIES).where(ENTRIES.c.job == job).values(state="launched", until=0.0, trouble=""))
+            values = {"state": "launched", "until": time.time() + GROWS, "trouble": ""}
+            to.execute(update(ENTRIES).where(ENTRIES.c.job == job).values(**values))
 
     def put_back(self, entry: Entry, trouble: str = "", seconds: float = 0.0) -> None:
         """A job whose launch came to nothing waits again, in its place; it is tried again after so many seconds."""
