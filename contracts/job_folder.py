@@ -111,14 +111,16 @@ class JobFolder:
         """The fold of all events so far."""
         return fold(self.events_after(0))
 
-    def add_event(self, event: Event) -> None:
+    def add_event(self, *events: Event) -> None:
         """Append an event; from outside the training only while none runs. Once it returns, all but progress is on the disk.
 
-        Raises Full where there is no room; a job's end has some, which was kept back for it.
+        Of several, nobody who is killed writes a part. Raises Full where there is no room; a job's end has some, which was kept back
+        for it.
         """
-        if isinstance(event, Finished | Stopped | Failed):
+        if any(isinstance(event, Finished | Stopped | Failed) for event in events):
             self.ballast.unlink(missing_ok=True)
-        append_line(self.events_file, event.model_dump_json().encode(), durable=not isinstance(event, Progress))
+        lines = b"\n".join(event.model_dump_json().encode() for event in events)
+        append_line(self.events_file, lines, durable=not all(isinstance(event, Progress) for event in events))
 
     def keep_ballast(self) -> None:
         """Raises Full."""

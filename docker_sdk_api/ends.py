@@ -1,21 +1,22 @@
 """Ends that a job cannot tell of itself: it died unseen, or it hangs. They are written down as events, and resumed from when asked to."""
 
-import sys
 import time
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 
-from contracts.errors import NotFound, Problem, Unavailable
-from contracts.events import Failed
+from contracts.errors import NotFound, Unavailable
+from contracts.events import Failed, Stopped
 from contracts.job import JobStatus
 from contracts.job_folder import JobFolder
 from docker_sdk_api.jobs import GRACE, Jobs
 from docker_sdk_api.log_limit import LogLimit
 from docker_sdk_api.rounds import Rounds
-from docker_sdk_api.standing import OUT_OF_MEMORY, last_event, written
+from docker_sdk_api.standing import OUT_OF_MEMORY, changed, last_event, written
 
 BETWEEN = 5.0
 """Seconds between two looks."""
+PATIENCE = 120.0
+"""A job that was asked to stop, and of which nothing was heard for so long since, is ended by the launcher."""
 UNSURE = 60.0
 """For so many seconds a job without a task may be one that another program is about to launch."""
 
@@ -49,7 +50,7 @@ class Ends:
         """Nothing is kept of the tasks of jobs that have ended but their folders."""
         with suppress(Unavailable):  # nobody knows what there is
             for name in self.jobs.launcher.held():
-                self.jobs.let_go(name)
+                self._rounds.attempt(partial(self.jobs.let_go, name), None, f"What {name} has left could not be removed")
 
     def _look_past(self, name: str) -> None:
         with suppress(NotFound, FileNotFoundError, Unavailable):  # deleted this moment; or nobody knows whether it lives
@@ -72,9 +73,11 @@ class Ends:
                 lost = self.jobs.launcher.poll(name).lost
                 if lost:  # while nobody could take it, its end is not told either, and it is looked at again
                     self.jobs.launcher.require(self.jobs.standing.job(folder).engine)
-                self._go_on(name, self.jobs.settle(name), lost)
+                self.jobs.settle(name, goes_on=partial(self._goes_on, folder, lost))
         elif self._is_silent(name, folder):
-            self._end_hung(name)
+            self._end_hung(folder)
+        elif self._heeds_nobody(folder, status):
+            self.jobs.launcher.stop(name, GRACE)  # its end is told once it is seen to be gone
 
     def _is_sure(self, folder: JobFolder) -> bool:
         """Whether its task has really gone, and is not about to be launched by another program."""
@@ -98,20 +101,28 @@ class Ends:
         pulse = self.jobs.launcher.poll(name)
         return not pulse.waits and not pulse.note
 
-    def _end_hung(self, name: str) -> None:
-        self.jobs.launcher.stop(name, GRACE)
+    def _end_hung(self, folder: JobFolder) -> None:
+        self.jobs.launcher.stop(folder.name, GRACE)
         cause = f"The training hung: nothing was heard of it for {self.silence / 60:g} minutes, so it was ended."
         cure = "Resume it: it goes on after its last whole epoch. Where its steps take as long as that, raise SILENT_MINUTES."
-        self._go_on(name, self.jobs.settle(name, Failed(cause=cause, cure=cure)))
+        end = Stopped() if folder.asked_to_stop() is not None else Failed(cause=cause, cure=cure)
+        self.jobs.settle(folder.name, end, partial(self._goes_on, folder, False))
 
-    def _go_on(self, name: str, status: JobStatus, lost: bool = False) -> None:
-        """Resume a job as often as the settings say that it should be without being asked. `lost`: with its node, not by itself."""
-        if status.state != "failed" or status.cause.startswith(OUT_OF_MEMORY):  # which would only come again
-            return
+    def _heeds_nobody(self, folder: JobFolder, status: JobStatus) -> bool:
+        """Whether a job was asked to stop long ago and is not heard of: one that hangs does not read its stop file.
+
+        One that is heard of is given more time, as it scores many pictures; and so is one that publishes its best.
+        """
+        asked = changed(folder.stop_file)
+        if not asked or status.state not in ("starting", "training"):
+            return False
+        return time.time() - max(asked, *written(folder)) / 1e9 > PATIENCE
+
+    def _goes_on(self, folder: JobFolder, lost: bool, status: JobStatus) -> bool:
+        """Whether a job that stands so is resumed without being asked: as often as the settings say. `lost`: its node is gone."""
+        if status.state != "failed" or folder.asked_to_stop() is not None:
+            return False
+        if status.cause.startswith(OUT_OF_MEMORY):  # which would only come again
+            return False
         settings = self.jobs.settings
-        if status.resumed_by_itself >= max(settings.resume_by_itself, settings.go_on_elsewhere if lost else 0):
-            return
-        try:
-            self.jobs.resume(name, by_itself=True)
-        except Problem as problem:  # it is written down as the job's end
-            print(f"{name} could not be resumed: {problem}", file=sys.stderr)
+        return status.resumed_by_itself < max(settings.resume_by_itself, settings.go_on_elsewhere if lost else 0)

@@ -16,27 +16,25 @@ from contracts.answers import DeletedJob, Gpu
 from contracts.doors import request_id
 from contracts.errors import Broken, Invalid, NotFound, Problem, Taken, Unavailable
 from contracts.events import Failed, Queued, Resumed, Stopped, apply, now
-from contracts.hyperparameters import Hyperparameters, read_hyperparameters
+from contracts.hyperparameters import read_hyperparameters
 from contracts.job import Job, JobRequest, JobStatus, JobView, is_name
 from contracts.job_folder import JobFolder
-from contracts.networks import Network, find_network
+from contracts.networks import find_network
 from contracts.plain import is_folder
-from contracts.room import needed, refuse_full, taken
+from contracts.room import needed, refuse_full
 from contracts.waggle import WaggleRun
 from docker_sdk_api.deleted import Deleted
 from docker_sdk_api.launchers import Launcher, Pulse, Usage
-from docker_sdk_api.launching import Launching
+from docker_sdk_api.launching import Launching, refuse_no_room
 from docker_sdk_api.limits import refuse_limits, refuse_nodes, refuse_processes
 from docker_sdk_api.line import Line
 from docker_sdk_api.machine import refuse_engine, refuse_gpus
 from docker_sdk_api.settings import Settings
-from docker_sdk_api.standing import Standing, changed, end_of, written
+from docker_sdk_api.standing import Standing, end_of
 from docker_sdk_api.weights import check_weights
 
 GRACE = 10.0
 """Seconds that a task has to end by itself once it was told to stop."""
-PATIENCE = 120.0
-"""A job that was asked to stop and still runs after so long is ended by the launcher."""
 SECONDS_BETWEEN_LOOKS = 3.0
 """At a dataset's files, for whether they have changed since a job."""
 GLANCE = 32
@@ -199,8 +197,11 @@ class Jobs:
         lives = not entry.runs or given_up or self.line.queue.being_launched(entry)
         return Pulse(alive=True) if lives else self.launcher.poll(name)
 
-    def settle(self, name: str, failed: Failed | None = None) -> JobStatus:
-        """Write down the end of a job that could not do so itself: `failed`, or what is known. How it stands then."""
+    def settle(self, name: str, end: Failed | Stopped | None = None, goes_on: Callable[[JobStatus], bool] = lambda _: False) -> None:
+        """Write down the end of a job that could not do so itself: `end`, or what is known.
+
+        `goes_on`: whether a job that stands so is resumed without being asked.
+        """
         folder = self.folder(name)
         with self._starting:
             status = self.standing.status(folder)
@@ -208,25 +209,33 @@ class Jobs:
             if open_ended and not (pulse := self._pulse(name)).alive:
                 status = self.standing.status(folder)
                 if not status.ended_already:
-                    folder.add_event(failed or end_of(status, pulse, folder.asked_to_stop() is not None))
-        return self.status(name)
+                    end = end or end_of(status, pulse, folder.asked_to_stop() is not None)
+                    apply(status, end)
+                    if goes_on(status):
+                        self._go_on(folder, end)
+                    else:
+                        folder.add_event(end)
+
+    def _go_on(self, folder: JobFolder, end: Failed | Stopped) -> None:
+        """A job that ended waits for its turn again. Whoever is killed here, it either has no end yet, or waits."""
+        self.launcher.stop(folder.name, GRACE)
+        folder.add_event(end, Resumed(by_itself=True), Queued())
+        self.launcher.remove(folder.name)  # of a job that waits, a launcher knows nothing
+        self.launching.go_on(folder.job())
 
     def stop(self, name: str, keep_best: bool) -> JobView:
-        """Ask a job to stop after the step it is at. One that has ended stays as it is."""
+        """Ask a job to stop after the step it is at. One that has ended stays as it is; one that hangs is ended in the end (ends.py)."""
         folder = self.folder(name)
         if not self.status(name).ended_already:
             folder.ask_to_stop(keep_best)
-            if not self.cancel(name):
-                if self.launcher.poll(name).waits:  # nothing runs that could read the wish
-                    self.launcher.stop(name, GRACE)
-                self._insist_later(name)
+            if not self.cancel(name) and self.launcher.poll(name).waits:  # nothing runs that could read the wish
+                self.launcher.stop(name, GRACE)
         return self.view(name)
 
-    def resume(self, name: str, by_itself: bool = False) -> JobView:
+    def resume(self, name: str) -> JobView:
         """Let a job that failed or was stopped go on after its last whole epoch, from the start where it has none.
 
         Raises Taken while it runs, Invalid where there is nothing left to do; what keeps it from starting fails it again.
-        `by_itself`: nobody asked for it.
         """
         folder = self.folder(name)
         with self._starting:
@@ -241,10 +250,10 @@ class Jobs:
             folder.stop_file.unlink(missing_ok=True)
             self._launching.add(name)
             try:
-                folder.add_event(Resumed(by_itself=by_itself, request=request_id()))
+                folder.add_event(Resumed(request=request_id()))
                 if not job.imported:
                     self.check(job.dataset_folder).refuse_errors()
-                    self._refuse_full(job.hyperparameters, find_network(job.engine, job.network, job.backbone), folder.path)
+                refuse_no_room(job, folder)
                 folder.add_event(Queued(request=request_id()))
                 self.launching.queue(job, folder)
             except Problem as problem:
@@ -339,15 +348,10 @@ class Jobs:
             ("cpus", lambda: refuse_limits(request, self.settings)),
             ("weights", lambda: check_weights(request, network, self.settings)),
             ("dataset", report.refuse_errors),
-            ("network", lambda: self._refuse_full(settings, network, self.settings.checkpoints)),
+            ("network", lambda: refuse_full(self.settings.checkpoints, needed(network, settings))),
             ("nodes" if job.nodes > 1 else "processes", lambda: refuse_processes(job)),
             ("nodes", lambda: refuse_nodes(job, self.settings)),
         ]
-
-    def _refuse_full(self, settings: Hyperparameters, network: Network, folder: Path) -> None:
-        """Raises Full where the disk has too little room for what a training writes besides what is in its folder by now."""
-        there = taken(folder) if folder != self.settings.checkpoints else 0
-        refuse_full(folder, needed(network, settings) - there)
 
     def _dataset_changed(self, job: Job) -> bool:
         """Whether the dataset's fingerprint is another one than at the start; asked of the disk at most every few seconds."""
@@ -358,27 +362,6 @@ class Jobs:
             present = fingerprint_now(job.dataset_folder)
             self._fingerprints[job.dataset_folder] = (time.monotonic(), present)
         return present not in ("", job.dataset_fingerprint)
-
-    def _insist_later(self, name: str) -> None:
-        """A job that hangs does not read its stop file: the launcher ends it in the end, unless it is publishing its best.
-
-        One that is heard of is given more time: it scores many pictures.
-        """
-        folder = self._folder(name)
-        asked = changed(folder.stop_file)
-
-        def insist() -> None:
-            with suppress(Unavailable, NotFound):  # nobody answers who could end it, or it is gone
-                if not asked or changed(folder.stop_file) != asked or self.status(name).state not in ("starting", "training"):
-                    return
-                if time.time() - max(written(folder)) / 1e9 < PATIENCE:
-                    self._insist_later(name)
-                else:
-                    self.launcher.stop(name, GRACE)
-
-        timer = threading.Timer(PATIENCE, insist)
-        timer.daemon = True
-        timer.start()
 
 
 def _words(job: Job) -> str:

@@ -1,5 +1,6 @@
 """The way of a job from the queue to its task: put in, launched when its turn has come, put back where that may yet succeed."""
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,16 +9,26 @@ from contracts.errors import Full, Invalid, Problem, Unavailable
 from contracts.events import Failed, Queued, Stage, Stopped, Warned
 from contracts.job import Job
 from contracts.job_folder import JobFolder
+from contracts.networks import find_network
+from contracts.room import needed, refuse_full, taken
 from contracts.tokens import proof_of
 from docker_sdk_api.launchers import Limits, Task
 from docker_sdk_api.line import Line
 from docker_sdk_api.plan import Entry
+from docker_sdk_api.standing import last_event
 from docker_sdk_api.weights import add_all_weights, add_weights
 
 AGAIN = 20.0
 """Seconds after which a launch is tried again that the launcher could not even be asked for."""
 CHOSEN = {"network", "backbone", "weights", "weights_from", "weights_folder", "gpus", "validation_share", "hyperparameters", "waiting"}
 """What an old client says of its job while that waits for it (contracts/original.py)."""
+
+
+def refuse_no_room(job: Job, folder: JobFolder) -> None:
+    """Raises Full where the disk has too little room for what a training writes besides what is in its folder by now."""
+    if not job.imported:
+        network = find_network(job.engine, job.network, job.backbone)
+        refuse_full(folder.path, needed(network, job.hyperparameters) - taken(folder.path))
 
 
 class Launching:
@@ -30,10 +41,7 @@ class Launching:
 
     def queue(self, job: Job, folder: JobFolder) -> None:
         """Put a job in, and launch it where its turn has come. Raises Problem where it then cannot be; it is out again."""
-        self.line.settle()
-        at_once = not self.waits or job.waiting or job.imported or self.settings.launcher == "ray"  # which has a queue of its own
-        mine = self.line.entry(job)
-        entry = self.line.queue.put(mine, self.line.room(mine.gpus), at_once)
+        entry = self._put(job)
         if entry is not None:
             try:
                 self._launch(job, folder)
@@ -44,12 +52,26 @@ class Launching:
                 self.line.queue.begun(entry)
         self.line.wake()
 
+    def go_on(self, job: Job) -> None:
+        """Put in a job that nobody asks for at this moment: what keeps it from starting now may be over when it is tried again."""
+        entry = self._put(job)
+        if entry is not None:
+            self.launch(entry)
+        self.line.wake()
+
     def launch(self, entry: Entry) -> None:
         """Launch a job that has waited for its turn. What keeps it from starting fails it, unless it may be over in a moment."""
         try:
             self._launch_waiting(entry)
         finally:
             self.line.queue.begun(entry)
+
+    def _put(self, job: Job) -> Entry | None:
+        """Given back: its turn has come already."""
+        self.line.settle()
+        at_once = not self.waits or job.waiting or job.imported or self.settings.launcher == "ray"  # which has a queue of its own
+        mine = self.line.entry(job)
+        return self.line.queue.put(mine, self.line.room(mine.gpus), at_once)
 
     def _launch_waiting(self, entry: Entry) -> None:
         folder = JobFolder(self.settings.checkpoints / entry.job)
@@ -73,11 +95,10 @@ class Launching:
         except (Unavailable, Full) as problem:
             self._wait_again(entry, folder, f"could not be started yet. {problem}")
         except Problem as problem:
-            if not self.line.launcher.poll(job.name).alive:
-                try:
-                    folder.add_event(Failed(cause=problem.cause, cure=problem.cure))
-                finally:
-                    self.line.queue.remove(entry)
+            try:
+                folder.add_event(Failed(cause=problem.cause, cure=problem.cure))
+            finally:
+                self.line.queue.remove(entry)
         except BaseException as error:
             self._wait_again(entry, folder, f"could not be started yet ({error})")
             raise
@@ -89,14 +110,32 @@ class Launching:
         self.line.queue.put_off(alike, trouble, AGAIN)
 
     def _wait_again(self, entry: Entry, folder: JobFolder, trouble: str) -> None:
-        """A job whose launch went wrong by what may pass, unless it runs after all."""
-        if not self.line.launcher.poll(entry.job).alive:
+        """A job whose launch went wrong by what may pass."""
+        if last_event(folder.events_file) != "queued":  # it is tried again and again, perhaps for days
             with suppress(Full):
                 folder.add_event(Queued())
-            self.line.queue.put_back(entry, trouble, AGAIN)
+        self.line.queue.put_back(entry, trouble, AGAIN)
 
     def _launch(self, job: Job, folder: JobFolder) -> None:
-        """Launch a job that has been given its turn; nobody else does meanwhile."""
+        """Launch a job that has been given its turn; nobody else does meanwhile.
+
+        Raises what went wrong only where nothing runs. Where something may, it keeps its turn, and `settle` finds out.
+        """
+        try:
+            self._begin(job, folder)
+        except BaseException as error:
+            if not self._may_run(job.name):
+                raise
+            print(f"Whether {job.name} was launched is seen later: {error}", file=sys.stderr, flush=True)
+
+    def _may_run(self, name: str) -> bool:
+        try:
+            return self.line.launcher.poll(name).alive
+        except (Problem, OSError, ValueError):  # nobody can tell
+            return True
+
+    def _begin(self, job: Job, folder: JobFolder) -> None:
+        refuse_no_room(job, folder)
         folder.add_event(Stage(state="starting", stage="starting"))
         told = self.standing.status(folder).warnings  # where it is tried again
         for caution in self.line.cautions(job):

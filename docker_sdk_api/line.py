@@ -116,10 +116,12 @@ class Line:
     def _lingers(self, name: str) -> bool:
         """Whether a job has told its end long ago, and its process still holds what it was given."""
         try:
-            ended = self.standing.status(JobFolder(self.settings.checkpoints / name)).ended
+            status = self.standing.status(JobFolder(self.settings.checkpoints / name))
         except FileNotFoundError:
             return False
-        return ended is not None and (datetime.now(timezone.utc) - ended).total_seconds() > LINGERS
+        if not status.ended_already or status.ended is None:  # the former: what was told since says that it learns
+            return False
+        return (datetime.now(timezone.utc) - status.ended).total_seconds() > LINGERS
 
     def _wait_again(self, entry: Entry) -> None:
         """A launch that came to nothing, because its service was killed: its job says that it waits, before anybody can launch it."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -20,11 +21,12 @@ from fastapi.testclient import TestClient
 
 from contracts.answers import Gpu
 from contracts.errors import Full, Taken, Unavailable
-from contracts.events import now
+from contracts.events import Failed, Stage, now
 from contracts.hyperparameters import Hyperparameters
 from contracts.job import Job, JobRequest
 from contracts.job_folder import JobFolder
 from docker_sdk_api import launching
+from docker_sdk_api import line as line_module
 from docker_sdk_api import queue as queue_module
 from docker_sdk_api.app import create_app, create_launcher
 from docker_sdk_api.gpus import Gpus
@@ -237,6 +239,33 @@ def test_a_launch_whose_word_was_lost_is_found_to_run_and_gives_its_place_back(
     assert starts_told(JobFolder(settings.checkpoints / "b")) == 1
 
 
+def test_a_waiting_job_waits_on_while_the_disk_is_full(
+    api: TestClient, troubled: Troubled, dataset: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    post(api, "a", LONG)
+    post(api, "b")
+    with monkeypatch.context() as full:
+        full.setattr("contracts.room.free", lambda _: 2_000_000)
+        stop(api, "a")
+        wait_for(lambda: "could not be started yet. Checkpoints, previews and the model need about" in status(api, "b")["stage"])
+    wait_for(lambda: state(api, "b") == "finished")
+    told = [event.event for event in JobFolder(settings.checkpoints / "b").events()]
+    assert told.count("queued") == 1, "it is tried every few seconds, perhaps for days"
+
+
+def test_a_job_that_learns_after_all_is_not_ended_for_what_was_told_of_it_before(
+    api: TestClient, settings: Settings, dataset: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(line_module, "LINGERS", 0.0)
+    post(api, "a", LONG)
+    wait_for(lambda: state(api, "a") == "training")
+    folder = JobFolder(settings.checkpoints / "a")
+    os.kill(_pids(folder.path)[0], signal.SIGSTOP)
+    folder.add_event(Failed(cause="It was taken for gone.", cure="Look again."), Stage(state="training", stage="training"))
+    api.app.state.jobs.line.settle()  # type: ignore[attr-defined]
+    assert api.app.state.jobs.launcher.running() == {"a"}  # type: ignore[attr-defined]
+
+
 def test_a_job_that_is_being_launched_cannot_be_deleted(api: TestClient, troubled: Troubled, dataset: Path):
     post(api, "a", LONG)
     post(api, "b")
@@ -359,6 +388,47 @@ def test_a_gpu_is_never_given_twice_and_nobody_passes_who_waits_for_it(api: Test
     wait_for(lambda: state(api, "both") == "finished")
     both, first = (JobFolder(api.app.state.settings.checkpoints / name) for name in ("both", "first"))  # type: ignore[attr-defined]
     assert first.events()[-1].at < next(event.at for event in both.events() if event.event == "started")
+
+
+class TwoTroubledGpus(Troubled, TwoGpus):
+    """A machine with two GPUs, and with trouble."""
+
+
+def test_a_launch_at_once_whose_word_was_lost_fails_nothing_and_keeps_its_gpu(api: TestClient, dataset: Path, settings: Settings):
+    jobs: Jobs = api.app.state.jobs  # type: ignore[attr-defined]
+    machine = jobs.launcher = jobs.line.launcher = TwoTroubledGpus(jobs.launcher)  # type: ignore[arg-type]
+    first, second = (JobFolder(settings.checkpoints / name) for name in ("first", "second"))
+
+    def is_found(times: int) -> bool:
+        machine.lost, machine.asked = False, None
+        entry = jobs.line.queue.entry("first")
+        return entry is not None and entry.state == "launched" and starts_told(first) == times
+
+    machine.lost = True
+    on_gpus(api, dataset, "first", [0], LONG)
+    wait_for(lambda: is_found(1))
+    stop(api, "first")
+    wait_for(lambda: state(api, "first") == "stopped" and not running(api))
+    machine.lost = True
+    assert api.post("/v1/jobs/first/resume").status_code == 200
+    machine.asked = None
+    on_gpus(api, dataset, "second", [0])
+    assert status(api, "second")["place"]["reason"] == "waits for GPU 0, held by first"
+    wait_for(lambda: is_found(2))
+    stop(api, "first")
+    wait_for(lambda: state(api, "second") == "finished")
+    assert "failed" not in [event.event for event in first.events()]
+    assert first.events()[-1].at < next(event.at for event in second.events() if event.event == "started")
+
+
+def test_a_launch_at_once_that_came_to_nothing_is_refused_and_leaves_nothing(api: TestClient, troubled: Troubled, dataset: Path):
+    troubled.before = AWAY
+    wish = {**MAJORITY, "name": "a", "dataset": "plates", "hyperparameters": {"epochs": 1}}
+    assert api.post("/v1/jobs", json=wish).status_code == 503
+    assert (running(api), api.get("/v1/jobs").json()) == ([], [])
+    troubled.before = None
+    post(api, "a")
+    wait_for(lambda: state(api, "a") == "finished")
 
 
 def test_a_job_that_cannot_wait_is_refused_a_held_gpu(api: TestClient, two_gpus: TwoGpus, dataset: Path, settings: Settings):
@@ -572,6 +642,20 @@ def test_memory_is_waited_for_but_by_the_first_job_never():
     reasons = plan([running, large, waiting("small", 2, memory=1, gpus=(0,))], ROOM, 0)
     assert reasons["large"] == "waits for memory: it takes about 20.0 GB, and 6.0 GB are free for it"
     assert reasons["small"] == "waits for memory, after large"
+
+
+def test_memory_that_is_free_is_given_once(tmp_path: Path):
+    room = Room(parallel=8, memory=20 * 10**9, free=8 * 10**9)
+    lacks = "waits for memory: it takes about 6.0 GB, and 2.0 GB are free for it"
+    second = waiting("second", 2, memory=6 * 10**9)
+    assert plan([waiting("first", 1, memory=6 * 10**9), second], room, 0) == {"first": "", "second": lacks}
+    first = Entry("first", "launched", memory=6 * 10**9, until=60.0)
+    assert plan([first, second], room, 59) == {"second": lacks}, "it has not taken its memory yet"
+    assert plan([first, second], room, 61) == {"second": ""}
+    queue = Queue(tmp_path)
+    assert queue.put(replace(first, state="waiting", until=0.0), room) is not None
+    queue.launched("first")
+    assert queue.put(second, room) is None
 
 
 def test_a_job_that_another_service_put_among_those_that_wait_still_takes_its_turn_at_once(tmp_path: Path):

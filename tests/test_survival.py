@@ -1,5 +1,6 @@
 """What a training, or the service that looks after it, survives: kills at any instant, crashes, hangs, too little memory, a restart."""
 
+import errno
 import json
 import os
 import random
@@ -18,15 +19,18 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from contracts.durable import damage
-from contracts.events import Failed, Stage
+from contracts.errors import Unavailable
+from contracts.events import Failed, Queued, Resumed, Stage, Started, Stopped
 from contracts.job_folder import JobFolder
 from contracts.model import read_model
 from docker_sdk_api.app import create_app
 from docker_sdk_api.ends import Ends
 from docker_sdk_api.jobs import Jobs
-from docker_sdk_api.launchers import Pulse
+from docker_sdk_api.launchers import Pulse, Task
 from docker_sdk_api.launchers.process import ProcessLauncher
+from docker_sdk_api.logs import LineReader
 from docker_sdk_api.settings import Settings
+from docker_sdk_api.standing import Standing
 from tests.conftest import wait_for
 from tests.engine import containers_of, engine
 from tests.test_training import write_job
@@ -130,11 +134,16 @@ def test_a_crash_is_called_by_its_name(api: TestClient, dataset: Path, number: s
     assert "Resume it" in seen["cure"]
 
 
-def looking(api: TestClient, **settings: object) -> Ends:
+def another(api: TestClient, **settings: object) -> FastAPI:
     """Another service over the same folder, with other settings: it looks when it is told to."""
     app: FastAPI = api.app  # type: ignore[assignment]
     jobs: Jobs = app.state.jobs
-    return Ends(create_app(jobs.settings.model_copy(update=settings)).state.jobs)
+    return create_app(jobs.settings.model_copy(update=settings))
+
+
+def looking(api: TestClient, **settings: object) -> Ends:
+    """What looks after the ends of jobs in another service."""
+    return Ends(another(api, **settings).state.jobs)
 
 
 def test_a_training_that_hangs_is_ended_and_said_to(api: TestClient, dataset: Path):
@@ -152,6 +161,19 @@ def test_a_training_that_hangs_is_ended_and_said_to(api: TestClient, dataset: Pa
     assert not api.app.state.jobs.launcher.running()  # type: ignore[attr-defined]
     assert api.post("/v1/jobs/m/resume").status_code == 200
     learning(folder, epochs_told(folder))
+
+
+def test_a_training_that_hangs_and_was_to_stop_is_stopped_and_stays_so(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    learning(folder)
+    os.kill(pid(folder), signal.SIGSTOP)
+    api.post("/v1/jobs/m/stop", json={"keep_best": False})
+    ends = looking(api, silent_minutes=0.5 / 60, resume_by_itself=5)
+    ends.look()
+    time.sleep(0.6)
+    for _ in range(2):
+        ends.look()
+        assert status(api)["state"] == "stopped"
 
 
 @dataclass
@@ -202,16 +224,20 @@ def test_a_line_that_cannot_be_read_hides_nothing_that_was_told_after_it(api: Te
 
 
 def test_a_job_that_is_heard_of_is_given_time_to_stop(api: TestClient, dataset: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("docker_sdk_api.jobs.PATIENCE", 1.0)
+    monkeypatch.setattr("docker_sdk_api.ends.PATIENCE", 1.0)
     folder = start(api, dataset)
     learning(folder)
     os.kill(pid(folder), signal.SIGSTOP)
     api.post("/v1/jobs/m/stop", json={"keep_best": False})
+    ends = looking(api)  # a service that was started after the one that was asked
     for number in range(10):
         folder.add_event(Stage(state="training", stage=f"scoring the validation pictures, {number} of 500"))
+        ends.look()
         time.sleep(0.3)
     assert api.app.state.jobs.launcher.running() == {"m"}  # type: ignore[attr-defined]
-    wait_for(lambda: status(api)["state"] == "stopped", 30)
+    time.sleep(1.0)
+    ends.look()
+    assert status(api)["state"] == "stopped"
 
 
 def test_a_training_that_says_something_does_not_hang(api: TestClient, dataset: Path):
@@ -240,6 +266,66 @@ def test_a_training_that_died_unseen_is_resumed_by_itself_as_often_as_asked(api:
     assert status(api)["resumed_by_itself"] == 0
 
 
+class Hiccup(ProcessLauncher):
+    """A launcher that does not answer once, when it is asked for `what`."""
+
+    def __init__(self, like: ProcessLauncher, what: str) -> None:
+        super().__init__(like.checkpoints, like.pythons)
+        self.what = what
+
+    def stop(self, job_id: str, grace: float) -> None:
+        self._fail("stop")
+        super().stop(job_id, grace)
+
+    def remove(self, job_id: str) -> None:
+        self._fail("remove")
+        super().remove(job_id)
+
+    def launch(self, task: Task) -> None:
+        self._fail("launch")
+        super().launch(task)
+
+    def _fail(self, what: str) -> None:
+        if what == self.what:
+            self.what = ""
+            raise Unavailable("The engine does not answer.", "Start it.")
+
+
+@pytest.mark.parametrize("what", ["stop", "remove", "launch"])
+def test_a_training_is_resumed_by_itself_whatever_goes_wrong_for_a_moment_meanwhile(
+    api: TestClient, dataset: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    monkeypatch.setattr("docker_sdk_api.launching.AGAIN", 0.1)
+    folder = start(api, dataset)
+    told = learning(folder)
+    strike(api, folder, signal.SIGKILL)
+    service = another(api, resume_by_itself=1)
+    jobs, ends = service.state.jobs, Ends(service.state.jobs)
+    jobs.launcher = jobs.line.launcher = machine = Hiccup(jobs.launcher, what)
+
+    def goes_on() -> bool:
+        ends.look()
+        service.state.dispatch.look()
+        return epochs_told(folder) > told
+
+    wait_for(goes_on)
+    assert machine.what == "", "it never went wrong"
+    assert status(api)["resumed_by_itself"] == 1
+    assert [event.event for event in folder.events()].count("failed") == 1
+
+
+def test_a_training_that_crashed_after_it_was_asked_to_stop_is_not_resumed_by_itself(api: TestClient, dataset: Path):
+    folder = start(api, dataset)
+    learning(folder)
+    os.kill(pid(folder), signal.SIGSTOP)
+    api.post("/v1/jobs/m/stop", json={"keep_best": False})
+    os.kill(pid(folder), signal.SIGSEGV)
+    os.kill(pid(folder), signal.SIGCONT)
+    wait_for(lambda: status(api)["state"] == "failed")
+    looking(api, resume_by_itself=5).look()
+    assert folder.events()[-1].event == "failed"
+
+
 def test_a_training_that_was_to_stop_and_had_to_be_killed_is_stopped_and_stays_so(api: TestClient, dataset: Path):
     folder = start(api, dataset)
     learning(folder)
@@ -259,6 +345,67 @@ def test_a_machine_that_was_started_anew_is_named(api: TestClient, dataset: Path
     folder.events_file.write_text(folder.events_file.read_text().replace(boot, str(uuid.uuid4())))
     again = looking(api)
     assert "The machine was started anew" in again.jobs.status("m").cause
+
+
+def test_a_machine_that_was_started_anew_before_a_job_was_resumed_is_not_named_again(api: TestClient, dataset: Path, settings: Settings):
+    folder = write_job(settings.checkpoints / "m", dataset, "majority", epochs=1)
+    folder.add_event(
+        Started(epochs=1, device="cpu", boot=str(uuid.uuid4())), Failed(cause="The machine was started anew.", cure="Resume it.")
+    )
+    folder.add_event(Resumed(), Queued(), Stage(state="starting", stage="starting"))
+    assert status(api)["cause"].startswith("The training is gone, and nobody saw it end")
+
+
+def test_a_look_that_goes_wrong_in_the_middle_loses_nothing_that_was_told(
+    dataset: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    folder = write_job(settings.checkpoints / "m", dataset, "majority", epochs=1)
+    folder.add_event(Started(epochs=1, device="cpu"), Failed(cause="It was killed.", cure="Resume it."))
+    standing = Standing()
+    assert standing.status(folder).state == "failed"
+    folder.add_event(Resumed(), Stage(state="training", stage="training"))
+    read, looks = LineReader.read, iter((False, True))
+
+    def read_once(reader: LineReader) -> object:
+        if next(looks):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(reader)
+
+    with monkeypatch.context() as few:
+        few.setattr(LineReader, "read", read_once)
+        with pytest.raises(OSError, match="Too many open files"):
+            standing.status(folder)
+    seen = standing.status(folder)
+    assert (seen.state, seen.ended, seen.cause) == ("training", None, "")
+
+
+class OneStays(ProcessLauncher):
+    """A launcher with three ended tasks, of which one cannot be removed."""
+
+    def __init__(self, like: ProcessLauncher) -> None:
+        super().__init__(like.checkpoints, like.pythons)
+        self.removed: set[str] = set()
+
+    def held(self) -> set[str]:
+        return {"a", "b", "c"}
+
+    def remove(self, job_id: str) -> None:
+        if job_id == "b":
+            raise Unavailable("The Docker engine refused: device or resource busy.", "Look at its log.")
+        self.removed.add(job_id)
+
+
+def test_what_one_job_leaves_for_good_keeps_nobody_from_removing_what_the_others_left(
+    api: TestClient, dataset: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+):
+    for name in "abc":
+        write_job(settings.checkpoints / name, dataset, "majority", epochs=1).add_event(Stopped())
+    ends = looking(api)
+    ends.jobs.launcher = machine = OneStays(ends.jobs.launcher)  # type: ignore[arg-type]
+    ends.look()
+    ends.tidy()
+    assert machine.removed == {"a", "c"}
+    assert "What b has left could not be removed: The Docker engine refused" in capsys.readouterr().err
 
 
 def test_a_service_that_died_while_a_job_was_added_leaves_its_name_free(api: TestClient, dataset: Path, settings: Settings):
