@@ -32,6 +32,11 @@ def train(address: str, name: str, epochs: int, dataset: str = "plates", **setti
     assert answer.status_code == 303, answer.text
 
 
+def press_stop(address: str, name: str) -> None:
+    assert httpx.post(f"{address}/jobs/{name}/stop", data={"keep_best": "true"}, trust_env=False, timeout=30).status_code == 303
+    wait_for(lambda: finished(address, name), 60)
+
+
 def finished(address: str, name: str) -> bool:
     return 'data-state="finished"' in httpx.get(f"{address}/jobs/{name}", trust_env=False, timeout=30).text
 
@@ -104,6 +109,24 @@ def test_two_browsers_see_the_same_job_and_what_one_does_the_other_is_shown(brow
         expect(theirs.locator("[data-live=epoch]")).to_contain_text("of 10000", timeout=60_000)
         press(mine, "Stop, keep best")
         expect(theirs.get_by_role("link", name="Try the model")).to_be_visible(timeout=60_000)
+
+
+def test_a_page_that_may_not_follow_a_job_because_too_many_do_still_moves_on(browser: Browser, tmp_path: Path):
+    draw_dataset(tmp_path / "datasets" / "plates", pictures=8)
+    with services(tmp_path, {**free_ports(), "STREAMS": "1"}) as address:
+        train(address, "crowded", LONG)
+        with httpx.stream("GET", f"{address}/jobs/crowded/events", trust_env=False, timeout=60) as first:
+            assert first.status_code == 200
+            with browser.new_page(base_url=address) as page:  # whose console says that its streams were refused
+                page.goto("/jobs/crowded")
+                epochs, log = page.locator("[data-live=epoch]"), page.locator("[data-log]")
+                expect(epochs).to_contain_text("of 10000", timeout=60_000)
+                before, printed = epochs.inner_text(), log.inner_text()
+                expect(epochs).not_to_have_text(before, timeout=60_000)
+                expect(log).not_to_have_text(printed, timeout=60_000)
+                expect(page.locator("svg.chart [data-line=mIoU] circle").first).to_be_visible(timeout=60_000)
+                expect(page.locator("[data-lost]")).to_be_hidden()
+        press_stop(address, "crowded")
 
 
 def test_a_job_that_fails_shows_cause_and_cure_on_the_open_page_and_opens_on_them(page: Page, address: str, home: Path):

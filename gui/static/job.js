@@ -2,7 +2,7 @@
 import { Curves, look, reach } from "./curves.js";
 import { duration, size } from "./figures.js";
 import { layers } from "./layers.js";
-import { lost, swap } from "./refresh.js";
+import { ask, lost, swap } from "./refresh.js";
 
 const { status: first, classes } = JSON.parse(document.getElementById("job-data").textContent);
 const ENDED = ["finished", "stopped", "failed"];
@@ -125,10 +125,22 @@ function listen() {
   source.onerror = () => {
     lost(true);
     if (source?.readyState !== EventSource.CLOSED) return; // the browser itself tries again
-    rest(); // it was answered with a refusal, as while the services start again, or once a session has ended
-    renew(["head"]);
+    rest(); // it was answered with a refusal: the services start again, a session has ended, or too many follow jobs
+    catchUp();
     setTimeout(() => document.hidden || listen(), (retry = Math.min(retry * 2, 15_000)));
   };
+}
+
+/** Where no events are to be had: the whole status, as the page itself has it. */
+async function catchUp() {
+  try {
+    const answer = await ask(location.href);
+    if (answer.status === 404) return location.reload(); // deleted meanwhile: the page says so
+    const data = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("job-data");
+    if (data) take(() => JSON.parse(data.textContent).status);
+  } catch {
+    // nothing answers, and the page says so
+  }
 }
 
 function rest() {

@@ -84,7 +84,8 @@ function listen() {
   });
   source.onerror = () => {
     if (source?.readyState !== EventSource.CLOSED) return; // the browser itself tries again
-    rest();
+    rest(); // it was answered with a refusal: until it is not, what is new is asked for
+    catchUp();
     setTimeout(listen, (retry = Math.min(retry * 2, 15_000)));
   };
 }
@@ -92,6 +93,18 @@ function listen() {
 function rest() {
   source?.close();
   source = null;
+}
+
+async function catchUp() {
+  if (away || waiting.length) return;
+  try {
+    const part = await ask("part", { after, lines: LINES });
+    if (away || part.start !== after || !part.lines.length) return;
+    after = part.end;
+    part.lines.forEach(add);
+  } catch {
+    // nothing answers: the next try may be answered
+  }
 }
 
 async function earlier() {
