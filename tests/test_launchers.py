@@ -23,7 +23,7 @@ from contracts.answers import Gpu
 from contracts.errors import Invalid, Taken, Unavailable
 from contracts.networks import ENGINES
 from docker_sdk_api.gpus import Gpus
-from docker_sdk_api.launchers import Launcher, Limits, Pulse, Task, container_gpus, supervise
+from docker_sdk_api.launchers import Launcher, Limits, Pulse, Task, container_gpus, process, supervise
 from docker_sdk_api.launchers.container import ContainerLauncher, container_request, read_pulse, training_images
 from docker_sdk_api.launchers.host_paths import host_paths, read_mounts
 from docker_sdk_api.launchers.process import ProcessLauncher
@@ -426,13 +426,40 @@ def test_a_process_whose_supervisor_was_killed_is_still_followed_and_stopped(pla
     assert place.launcher.poll(task.job_id) == Pulse(alive=False, exit_code=None)
 
 
+SLOW_DISK = """
+import sys, time
+sys.path.insert(0, {folder!r})
+import supervise
+write = supervise._write
+supervise._write = lambda *what: (time.sleep(10), write(*what))
+sys.exit(supervise.main())
+"""
+
+
+@pytest.mark.parametrize("place", ["process"], indirect=True)
+def test_a_process_that_is_not_started_in_time_does_not_run_later(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, mark = tmp_path / "slow.py", uuid.uuid4().hex
+    slow.write_text(SLOW_DISK.format(folder=str(Path(supervise.__file__).parent)))
+    monkeypatch.setattr(supervise, "__file__", str(slow))
+    monkeypatch.setattr(process, "_START", 3.0)
+    with pytest.raises(Unavailable, match="did not start within 3 s"):
+        place.launch(NAPPING, mark)
+    assert not running_with(mark)
+    assert place.launcher.poll(place.launched[0]) == Pulse(alive=False)
+
+
+def running_with(mark: str) -> list[int]:
+    """The processes that were started with this word."""
+    return [found.pid for found in psutil.process_iter(["cmdline"]) if mark in (found.info["cmdline"] or [])]
+
+
 def test_a_process_that_cannot_be_recorded_is_ended(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     place = {"folder": str(tmp_path), "log": str(tmp_path / "train.log"), "record": str(tmp_path / "gone" / "task.json")}
     request = {"command": [sys.executable, "-c", NAPPING, mark], "environment": {}, **place}
     starter = subprocess.run([sys.executable, "-IS", supervise.__file__], input=json.dumps(request).encode(), timeout=60)
     assert starter.returncode == 1
-    assert not [found.pid for found in psutil.process_iter(["cmdline"]) if mark in (found.info["cmdline"] or [])]
+    assert not running_with(mark)
 
 
 @pytest.mark.parametrize("place", ["process"], indirect=True)

@@ -89,9 +89,11 @@ class ProcessLauncher:
             "log": str(files.log_file),
             "record": str(files.task_file),
         }
+        starter = subprocess.Popen([sys.executable, "-IS", supervise.__file__], stdin=subprocess.PIPE)
         try:
-            starter = subprocess.run([sys.executable, "-IS", supervise.__file__], input=json.dumps(request).encode(), timeout=_START)
+            starter.communicate(json.dumps(request).encode(), timeout=_START)
         except subprocess.TimeoutExpired as error:
+            _end_all(starter)  # or the task would begin later, when nobody waits for it any more
             cause = f"The task {task.job_id} did not start within {_START:g} s."
             raise Unavailable(cause, "The machine may be overloaded, or its disk hang. Try it again when it answers quickly.") from error
         if starter.returncode == supervise.ALREADY:
@@ -194,6 +196,15 @@ class ProcessLauncher:
                 return False
             time.sleep(_LOOK)
         return True
+
+
+def _end_all(starter: "subprocess.Popen[bytes]") -> None:
+    """What was to start a task, and what it has started by now: the one that starts goes before what it started."""
+    first = psutil.Process(starter.pid)
+    for process in (first, *first.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    starter.wait()
 
 
 def process_environment(task: Task, sources: Path) -> dict[str, str]:
