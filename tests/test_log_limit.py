@@ -15,8 +15,9 @@ from docker_sdk_api import ends, log_limit
 from docker_sdk_api.app import create_app
 from docker_sdk_api.launchers.alike import log_lines
 from docker_sdk_api.log_limit import LogLimit
+from docker_sdk_api.logs import LineReader
 from docker_sdk_api.settings import Settings
-from tests.conftest import ended, wait_for
+from tests.conftest import ended, text_of, wait_for
 from tests.test_docker_sdk_api import read_frames
 from tests.test_job_page import written_job
 
@@ -115,18 +116,40 @@ def test_a_training_that_prints_without_end_keeps_its_first_and_its_last_lines_a
         assert api.get("/v1/jobs/m/log", params={"tail": 1}).text == lines[-1] + "\n"
 
 
-def test_who_was_at_a_place_that_was_left_out_goes_on_behind_it(settings: Settings):
+def test_who_was_at_a_place_that_was_left_out_goes_on_behind_it(gui: TestClient, api: TestClient, settings: Settings):
     folder = written_job(settings.checkpoints, "m", [Finished()])
     LogLimit(MOST / 1e6).hold(filled(folder.log_file))
-    with TestClient(create_app(settings)) as api:
-        behind = next(line for line in backwards(api) if TOLD.fullmatch(line))
-        for at in (MOST // 4, MOST, 1_500_000):
-            assert read_frames(api, f"/v1/jobs/m/log/stream?after={at}")[0]["data"] == behind
-            part = api.get("/v1/jobs/m/log/part", params={"after": at, "lines": 1}).json()
-            assert (part["start"], part["lines"]) == (at, [behind])
-            before = api.get("/v1/jobs/m/log/part", params={"before": at, "lines": 1}).json()
-            assert LINE.fullmatch(before["lines"][0])
-            assert before["start"] < MOST // 4
+    lines = backwards(api)
+    behind = next(line for line in lines if TOLD.fullmatch(line))
+    for at in (MOST // 4, MOST, 1_500_000):
+        assert read_frames(api, f"/v1/jobs/m/log/stream?after={at}")[0]["data"] == behind
+        part = api.get("/v1/jobs/m/log/part", params={"after": at, "lines": 1}).json()
+        assert (part["start"], part["lines"]) == (at, [behind])
+        before = api.get("/v1/jobs/m/log/part", params={"before": at, "lines": 1}).json()
+        assert LINE.fullmatch(before["lines"][0])
+        assert before["start"] < MOST // 4
+    assert gui.get("/jobs/m/log").text.splitlines() == lines
+    assert behind in text_of(gui.get("/jobs/m/log/search", params={"word": "left out"}))
+
+
+def test_who_follows_a_log_that_is_kept_short_meanwhile_gets_whole_lines_only(tmp_path: Path):
+    log, limit = tmp_path / "log", LogLimit(MOST / 1e6)
+    reader, seen = LineReader(log), list[str]()
+    for first in range(0, 60_000, 5000):
+        with log.open("a") as more:
+            more.writelines(f"line {number:06} of a talkative training{'.' * 60}\n" for number in range(first, first + 5000))
+        seen += [line for line, _ in reader.read()]  # at most 256 KiB, of more than have come
+        limit.hold(log)
+    before = -1
+    while reader.offset > before:
+        before, lines = reader.offset, reader.read()
+        seen += [line for line, _ in lines]
+    numbers = [int(found[1]) for line in seen if (found := LINE.fullmatch(line))]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 59_999
+    others = [line for line in seen if not LINE.fullmatch(line)]
+    assert others
+    assert all(TOLD.fullmatch(line) for line in others)
 
 
 def test_the_log_of_a_job_that_ended_before_anybody_looked_is_kept_short_too(settings: Settings, monkeypatch: pytest.MonkeyPatch):
