@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -53,14 +54,18 @@ class Deleted:
 
     def _ends(self) -> list[datetime]:
         """When each is past its time for certain."""
-        return [self._of(aside).until + timedelta(seconds=1) for aside in self.folder.iterdir()]
+        return [self._of(aside).until + timedelta(seconds=1) for aside in self._asides()]
+
+    def _asides(self) -> list[Path]:
+        """The last one first."""
+        with suppress(FileNotFoundError):  # nothing was deleted yet
+            return sorted(self.folder.iterdir(), reverse=True)
+        return []
 
     def all(self) -> list[DeletedJob]:
         """What can still be brought back, the last one first. What is past its time is removed now."""
-        if not self.folder.is_dir():
-            return []
         rows = []
-        for aside in sorted(self.folder.iterdir(), reverse=True):
+        for aside in self._asides():
             row = self._of(aside)
             if row.until > datetime.now(timezone.utc):
                 rows.append(row)

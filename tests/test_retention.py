@@ -180,6 +180,7 @@ def test_a_thousand_deleted_jobs_hold_no_more_threads_than_one_and_each_goes_in_
         deleted.take(tmp_path / f"j{number}")
     assert threading.active_count() <= threads + 1
     wait_for(lambda: list(deleted.folder.iterdir()) == [], 60)
+    deleted.folder.rmdir()
     (tmp_path / "later").mkdir()
     deleted.minutes = 0
     deleted.take(tmp_path / "later")
