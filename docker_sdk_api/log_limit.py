@@ -6,15 +6,16 @@ middle is taken out of it where it lies. No byte moves, and whoever reads by off
 
 import ctypes
 import errno
+import logging
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from contracts.plain import NONE
 
+LOG = logging.getLogger("maskwright.logs")
 BEGINNING = 2**20
 """Bytes that are kept of the beginning, with its versions and warnings; of a small limit a quarter of it."""
 LINE = 2**16
@@ -48,8 +49,9 @@ class LogLimit:
                 if error.errno != errno.EOPNOTSUPP:
                     raise
                 self._cannot.add(os.fstat(file).st_dev)
-                said = f"The disk of {log} cannot take the middle out of a file: logs on it are as long as what trainings print"
-                print(f"{said}, whatever TRAIN_LOG_MEGABYTES says.", file=sys.stderr, flush=True)
+                LOG.warning(
+                    "The disk of %s cannot take the middle out of a file: there logs are longer than TRAIN_LOG_MEGABYTES allows.", log
+                )
 
     def _shorten(self, file: int) -> None:
         """The line that tells of it ends where the rest begins, so that the next time it goes with what is left out then."""

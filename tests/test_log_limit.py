@@ -197,7 +197,7 @@ def test_a_link_or_a_file_with_a_second_name_in_the_place_of_a_log_is_left_alone
 
 
 def test_a_disk_that_knows_no_holes_is_said_once_and_its_logs_stay_whole(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def cannot(*_: int) -> None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
@@ -208,7 +208,7 @@ def test_a_disk_that_knows_no_holes_is_said_once_and_its_logs_stay_whole(
     looks = ends.Ends(create_app(settings.model_copy(update={"train_log_megabytes": MOST / 1e6})).state.jobs)
     for _ in range(3):
         looks.look()
-    assert capfd.readouterr().err.count("cannot take the middle out of a file") == 1
+    assert caplog.text.count("cannot take the middle out of a file") == 1
     assert [log.read_bytes() for log in logs] == before
 
 
