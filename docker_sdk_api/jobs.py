@@ -14,6 +14,7 @@ from annotations.doctor.check import Report, check_dataset
 from annotations.doctor.checking import fingerprint_now
 from contracts.answers import DeletedJob, Gpu
 from contracts.doors import request_id
+from contracts.durable import force, force_all
 from contracts.errors import Broken, Invalid, NotFound, Problem, Taken, Unavailable
 from contracts.events import Failed, Queued, Resumed, Stopped, apply, now
 from contracts.hyperparameters import read_hyperparameters
@@ -85,12 +86,14 @@ class Jobs:
             aside.write_job(job)
             if job.waiting:
                 aside.write_asked(job)
+            force_all(aside.path)
             try:
                 aside.path.rename(folder.path)
             except OSError as error:  # another program was quicker
                 if folder.path.exists():
                     raise taken_name from error
                 raise
+            force(folder.path.parent)
             if launch:
                 self._put_in(job, folder)
         except BaseException:

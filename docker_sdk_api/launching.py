@@ -1,6 +1,6 @@
 """The way of a job from the queue to its task: put in, launched when its turn has come, put back where that may yet succeed."""
 
-import sys
+import logging
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from docker_sdk_api.plan import Entry
 from docker_sdk_api.standing import last_event
 from docker_sdk_api.weights import add_all_weights, add_weights
 
+LOG = logging.getLogger("maskwright.jobs")
 AGAIN = 20.0
 """Seconds after which a launch is tried again that the launcher could not even be asked for."""
 CHOSEN = {"network", "backbone", "weights", "weights_from", "weights_folder", "gpus", "validation_share", "hyperparameters", "waiting"}
@@ -126,7 +127,7 @@ class Launching:
         except BaseException as error:
             if not self._may_run(job.name):
                 raise
-            print(f"Whether {job.name} was launched is seen later: {error}", file=sys.stderr, flush=True)
+            LOG.warning("Whether %s was launched is seen later: %s", job.name, error)
 
     def _may_run(self, name: str) -> bool:
         try:

@@ -5,8 +5,8 @@ finished job the state to go on from goes (last/, before/), which nothing asks f
 its log stay.
 """
 
+import logging
 import shutil
-import sys
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -24,6 +24,7 @@ from docker_sdk_api.jobs import Jobs
 from docker_sdk_api.rounds import Rounds
 from docker_sdk_api.standing import changed
 
+LOG = logging.getLogger("maskwright.jobs")
 Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
 BETWEEN = 3600.0
 """Seconds between two looks."""
@@ -77,7 +78,7 @@ class Retention:
         found = self.apply(self.rules)
         if found.rows:
             names = ", ".join(f"{row.job} ({row.what})" for row in found.rows)
-            print(f"Kept long enough, {found.bytes / 1e6:.0f} MB: {names}", file=sys.stderr, flush=True)
+            LOG.warning("Kept long enough, %.0f MB: %s", found.bytes / 1e6, names)
 
     def _judge(self, name: str, rules: Rules) -> KeptJob | None:
         try:

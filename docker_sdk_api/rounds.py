@@ -1,6 +1,6 @@
 """Threads that look after something for ever: woken or after a while they look again, and nothing that goes wrong ends them."""
 
-import sys
+import logging
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from contracts.errors import Problem
 
+LOG = logging.getLogger("maskwright.jobs")
 Found = TypeVar("Found")
 
 
@@ -59,7 +60,7 @@ class Rounds:
         except Exception:  # noqa: BLE001 - a thread that ends would look after nothing any more, and nobody would see it
             found, said = otherwise, f"{trouble}: {traceback.format_exc()}"
         if said and said != self._said.get(trouble):
-            print(said, file=sys.stderr, flush=True)
+            LOG.warning(said)
         if said:
             self._said[trouble] = said
         else:

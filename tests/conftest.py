@@ -3,6 +3,7 @@
 import html
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -169,3 +170,15 @@ def run_job(api: TestClient, seconds: float = 60.0, **wish: object) -> dict:
 def ended(api: TestClient, name: str) -> dict | None:
     view = api.get(f"/v1/jobs/{name}").json()
     return view if view["status"]["state"] in ("finished", "stopped", "failed") else None
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", place], capture_output=True, text=True, timeout=30)
+    if mounted.returncode:
+        pytest.skip(f"a disk of its own needs the right to mount one: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True, timeout=30)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import ssl
 import subprocess
@@ -404,6 +405,23 @@ def test_who_is_refused_again_and_again_washes_nothing_out_of_the_audit_log(lock
     rows = locked.sdk.get("/v1/audit?limit=1000", headers=OWNERS).json()
     assert sum(row["status"] == 401 for row in rows) == 60
     assert [row["status"] for row in rows].count(201) == 1
+
+
+def test_every_line_of_a_services_log_is_json_where_that_is_wanted_troubles_too(tmp_path: Path) -> None:
+    folders = {"CHECKPOINTS": str(tmp_path / "checkpoints"), "DATASETS": str(tmp_path / "datasets"), "SDK_PORT": str(free_port())}
+    trouble = {"LOG_FORMAT": "json", "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+    log = tmp_path / "log"
+    with log.open("wb") as opened:
+        command = [sys.executable, "-m", "docker_sdk_api"]
+        service = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **folders, **trouble}, stdout=opened, stderr=opened)
+        try:
+            wait_for(lambda: "cannot be read or written" in log.read_text(), 60)
+        finally:
+            service.terminate()
+            service.wait(timeout=30)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(rows) > 2
+    assert any("cannot be read or written" in row["message"] for row in rows)
 
 
 def test_metrics_count_those_who_were_refused(locked: Locked) -> None:

@@ -76,18 +76,6 @@ def fill(disk: Path) -> None:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", place], capture_output=True, text=True, timeout=30)
-    if mounted.returncode:
-        pytest.skip(f"a disk of its own needs the right to mount one: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True, timeout=30)
-
-
-@pytest.fixture
 def runs() -> Iterator["subprocess.Popen[str]"]:
     with subprocess.Popen([sys.executable, "-c", RUNS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process

@@ -357,7 +357,7 @@ def test_of_jobs_whose_folders_were_removed_by_hand_nothing_is_kept(api: TestCli
     assert look() == [0, 0, 0, 0, 0, 0]
 
 
-def test_what_goes_wrong_is_said_again_after_it_went_well(capsys: pytest.CaptureFixture[str]):
+def test_what_goes_wrong_is_said_again_after_it_went_well(caplog: pytest.LogCaptureFixture):
     rounds = Rounds("test")
 
     def breaks() -> None:
@@ -365,4 +365,4 @@ def test_what_goes_wrong_is_said_again_after_it_went_well(capsys: pytest.Capture
 
     for look in (breaks, breaks, lambda: None, breaks):
         rounds.attempt(look, None, "It could not be looked at")
-    assert capsys.readouterr().err == "It could not be looked at: no disk\n" * 2
+    assert caplog.messages == ["It could not be looked at: no disk"] * 2

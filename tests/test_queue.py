@@ -278,11 +278,11 @@ def test_a_job_that_is_being_launched_cannot_be_deleted(api: TestClient, trouble
 
 
 def test_what_nobody_foresaw_is_told_and_the_queue_goes_on(
-    api: TestClient, troubled: Troubled, dataset: Path, capsys: pytest.CaptureFixture[str]
+    api: TestClient, troubled: Troubled, dataset: Path, caplog: pytest.LogCaptureFixture
 ):
     post(api, "a", LONG)
     troubled.asked = TypeError("nobody foresaw this")
-    wait_for(lambda: "TypeError: nobody foresaw this" in capsys.readouterr().err)
+    wait_for(lambda: "TypeError: nobody foresaw this" in caplog.text)
     troubled.asked = None
     post(api, "b")
     stop(api, "a")

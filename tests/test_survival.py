@@ -396,7 +396,7 @@ class OneStays(ProcessLauncher):
 
 
 def test_what_one_job_leaves_for_good_keeps_nobody_from_removing_what_the_others_left(
-    api: TestClient, dataset: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+    api: TestClient, dataset: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ):
     for name in "abc":
         write_job(settings.checkpoints / name, dataset, "majority", epochs=1).add_event(Stopped())
@@ -405,7 +405,7 @@ def test_what_one_job_leaves_for_good_keeps_nobody_from_removing_what_the_others
     ends.look()
     ends.tidy()
     assert machine.removed == {"a", "c"}
-    assert "What b has left could not be removed: The Docker engine refused" in capsys.readouterr().err
+    assert "What b has left could not be removed: The Docker engine refused" in caplog.text
 
 
 def test_a_service_that_died_while_a_job_was_added_leaves_its_name_free(api: TestClient, dataset: Path, settings: Settings):

@@ -1,6 +1,7 @@
-"""How much may be asked at once: of every service, by its settings, with a sentence for what is too much; and what they count of it."""
+"""What is too much for a service, by its settings or by its disk, is said in a sentence; and what it counts of all that."""
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gui.app import create_app as create_gui
 from gui.backend import Backend
 from gui.settings import Settings as GuiSettings
 from tests.conftest import client_of, draw_dataset, wait_for
+from tests.served import serve_brightness
 from tests.test_doors import OWNERS, TOKEN, apps, listening
 
 SERVICES = {"docker_sdk_api": "/v1/jobs", "inference_api": "/v1/models", "gui": "/jobs"}
@@ -151,6 +153,25 @@ def test_docker_sdk_api_tells_how_its_jobs_stand(tmp_path: Path):
         assert client.post("/v1/jobs/long/stop", json={"keep_best": False}).is_success
         wait_for(lambda: jobs_by_state(client) == {"failed": 0, "finished": 2, "stopped": 1, "queued": 0, "running": 0}, 60)
         assert figures(client, "/v1/metrics")["maskwright_disk_free_bytes"] > 1e6
+
+
+def test_a_disk_that_is_full_while_a_request_comes_in_is_said(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What a form brings lies in the temporary folder until it is looked at."""
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    sdk, inference, gui = apps(tmp_path, "")
+    serve_brightness(tmp_path / "checkpoints")
+    large = bytes(40 * 2**20)
+    with TestClient(sdk) as one, TestClient(inference) as two, TestClient(gui) as three:
+        answers = [
+            one.post("/v1/models/import", files={"file": ("m.zip", large)}),
+            two.post("/v1/models/brightness/predict", files={"picture": large}),
+            three.post("/datasets/new", data={"name": "x"}, files={"files": ("a.zip", large)}, headers={"Accept": "text/html"}),
+        ]
+        assert [answer.status_code for answer in answers] == [507] * 3
+        assert all("Make room on the disk of" in answer.text for answer in answers)
+        assert one.get("/v1/jobs").is_success
+        assert two.get("/v1/models").is_success
+    assert [path for path in disk.rglob("*") if path.is_file()] == []
 
 
 def settings_at(home: Path, **more: Any) -> Settings:
