@@ -3,7 +3,7 @@
 import re
 import time
 
-from contracts.doors import ASKING, MINUTE, Refuse, address_of, as_json
+from contracts.doors import ASKING, MINUTE, Refuse, address_of, as_json, needed
 from contracts.errors import Busy
 from contracts.origins import App, Message, Receive, Send
 from contracts.serving import DoorSettings
@@ -20,7 +20,8 @@ LATER = 15
 class Traffic:
     """Around a whole app, behind its door. `streams`: how many are open at this moment.
 
-    A caller is a named token, or an address. One that was quiet for a minute may at once ask all that a minute allows.
+    A caller is a named token, or an address. One that was quiet for a minute may at once ask all that a minute allows. Predictions do not
+    count: they have a queue with an end of its own.
     """
 
     def __init__(self, app: App, settings: DoorSettings, refuse: Refuse = as_json) -> None:
@@ -33,7 +34,7 @@ class Traffic:
         path = scope["path"].removeprefix(scope.get("root_path", "")) if scope["type"] == "http" else "/health"
         streams = STREAM.fullmatch(path) is not None
         try:
-            if self.a_minute and not UNCOUNTED.fullmatch(path):
+            if self.a_minute and not UNCOUNTED.fullmatch(path) and needed(scope["method"], path) != "infer":
                 self._count(_caller(scope))
             if streams and self.most_streams and self.streams >= self.most_streams:
                 cause = f"{self.streams} pages or programs follow jobs here already, as many as may at a time (STREAMS)."

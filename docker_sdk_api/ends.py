@@ -43,7 +43,9 @@ class Ends:
 
     def look(self) -> None:
         """At every job once. What goes wrong with one keeps nobody from looking at the others."""
-        for name in self.jobs.names():
+        names = self.jobs.names()
+        self._heard = {name: self._heard[name] for name in names if name in self._heard}
+        for name in names:
             self._rounds.attempt(partial(self._look_past, name), None, f"The job {name} could not be looked at")
 
     def tidy(self) -> None:

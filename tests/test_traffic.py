@@ -18,6 +18,7 @@ from gui.backend import Backend
 from gui.settings import Settings as GuiSettings
 from tests.conftest import client_of, draw_dataset, wait_for
 from tests.served import serve_brightness
+from tests.service import picture
 from tests.test_doors import OWNERS, TOKEN, apps, listening
 
 SERVICES = {"docker_sdk_api": "/v1/jobs", "inference_api": "/v1/models", "gui": "/jobs"}
@@ -46,6 +47,14 @@ def test_health_is_told_however_often_somebody_asks(hurried: tuple[TestClient, s
     client, _ = hurried
     health = "/health" if client.get("/health").status_code == 200 else "/v1/health"
     assert {client.get(health).status_code for _ in range(3 * MOST)} == {200}
+
+
+def test_predictions_are_limited_by_their_own_queue_alone(tmp_path: Path):
+    serve_brightness(tmp_path / "checkpoints")
+    content = picture(0, 40, 40)
+    with TestClient(apps(tmp_path, "", requests_a_minute=MOST)[1]) as client:
+        answers = [client.post("/v1/models/brightness/predict", files={"picture": content}) for _ in range(3 * MOST)]
+    assert {answer.status_code for answer in answers} == {200}
 
 
 def test_after_a_while_one_may_ask_again(tmp_path: Path):
