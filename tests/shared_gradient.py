@@ -37,6 +37,7 @@ def main() -> None:
             if group.first:
                 print(type(whole).__name__, crops, _difference(whole, parts))
     group.leave()
+    parallel.end(0)
 
 
 def with_activations() -> nn.Module:

@@ -40,8 +40,8 @@ from training_api.waggle.results import COLUMNS, Results, scores_of
 from training_api.waggle.tiles import Tile
 from training_api.waggle.training import WaggleTraining
 
-LEARNS = {"max_iteration": 52, "lr": 1e-6, "momentum": 0.9, "weight_decay": 0.0005, "interval_validate": 20}
-"""The loss is summed over 96 × 96 pixels: of a mean, this rate would be 0.009."""
+LEARNS = {"max_iteration": 52, "lr": 2e-6, "momentum": 0.9, "weight_decay": 0.0005, "interval_validate": 20}
+"""The loss is summed over 96 × 96 pixels: of a mean, this rate would be 0.018."""
 CONFIG = {
     **LEARNS,
     "batch_size": 4,
@@ -336,7 +336,7 @@ def test_the_wizard_may_start_from_such_a_folder(tmp_path: Path):
     dataset = _dataset(tmp_path / "more", pictures=2, size=(16, 16))
     proposal = read_waggle_config(dataset).proposal(pictures=16, pixels=96 * 96)
     assert proposal["epochs"] == 13
-    assert proposal["learning_rate"] == pytest.approx(1e-6 * 96 * 96)
+    assert proposal["learning_rate"] == pytest.approx(LEARNS["lr"] * 96 * 96)
     read_hyperparameters(proposal, {})
 
 

@@ -47,7 +47,7 @@ def main() -> int:
     group = parallel.TorchGroup(gpus=bool(job.gpus))
     if not group.first:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # one log is enough; what goes wrong is printed to stderr
-    return _learn(folder, Events(folder, writes=group.first), group, parallel.leave_words)
+    return parallel.end(_learn(folder, Events(folder, writes=group.first), group, parallel.leave_words))
 
 
 def _last_words(events: Events) -> Callable[[Failed], None]:
