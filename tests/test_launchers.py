@@ -413,7 +413,7 @@ def test_a_process_whose_program_is_gone_says_so_in_its_log(place: Place) -> Non
     place.launcher = ProcessLauncher(place.checkpoints, {"python": place.checkpoints / "python"})
     pulse, printed = place.run("pass")
     assert pulse.exit_code == 127
-    assert "No such file" in printed[-1]
+    assert f"{place.checkpoints / 'python'}: not found" in printed[-1]
 
 
 @pytest.mark.parametrize("place", ["process"], indirect=True)
@@ -459,7 +459,23 @@ def test_a_process_that_cannot_be_recorded_is_ended(tmp_path: Path) -> None:
     request = {"command": [sys.executable, "-c", NAPPING, mark], "environment": {}, **place}
     starter = subprocess.run([sys.executable, "-IS", supervise.__file__], input=json.dumps(request).encode(), timeout=60)
     assert starter.returncode == 1
-    assert not running_with(mark)
+    wait_for(lambda: not running_with(mark))
+
+
+def test_a_process_whose_supervisor_was_killed_before_it_was_recorded_never_begins(tmp_path: Path) -> None:
+    slow, mark, begun = tmp_path / "slow.py", uuid.uuid4().hex, tmp_path / "begun"
+    slow.write_text(SLOW_DISK.format(folder=str(Path(supervise.__file__).parent)))
+    places = {"folder": str(tmp_path), "log": str(tmp_path / "train.log"), "record": str(tmp_path / "task.json")}
+    request = {"command": [sys.executable, "-c", f"open({str(begun)!r}, 'w')", mark], "environment": {}, **places}
+    starter = subprocess.Popen([sys.executable, "-IS", str(slow)], stdin=subprocess.PIPE)
+    assert starter.stdin is not None
+    starter.stdin.write(json.dumps(request).encode())
+    starter.stdin.close()
+    wait_for(lambda: running_with(mark))
+    psutil.Process(running_with(mark)[0]).parent().kill()  # type: ignore[union-attr]
+    wait_for(lambda: not running_with(mark))
+    assert starter.wait(timeout=60) == 1
+    assert not begun.exists()
 
 
 @pytest.mark.parametrize("place", ["process"], indirect=True)

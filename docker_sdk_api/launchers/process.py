@@ -37,18 +37,18 @@ _START = 60.0  # seconds in which even a machine under load starts a process
 
 @dataclass(frozen=True)
 class _Record:
-    """What task.json says. A `pid` of None: the program could not be started."""
+    """What task.json says."""
 
     boot: str
     supervisor: int
     supervisor_started: int
-    pid: int | None
-    started: int | None = None
+    pid: int
+    started: int | None
     exit_code: int | None = None
     out_of_memory: bool = False
 
     def task_lives(self) -> bool:
-        return self.pid is not None and self._same(self.pid, self.started)
+        return self._same(self.pid, self.started)
 
     def supervisor_lives(self) -> bool:
         return self._same(self.supervisor, self.supervisor_started)
@@ -141,7 +141,7 @@ class ProcessLauncher:
     def usage(self, job_id: str) -> Usage | None:
         """Of processes that have ended meanwhile, those that were waited for count; memory that several share counts for each."""
         record = self._read(job_id)
-        if record is None or record.pid is None or not record.task_lives():
+        if record is None or not record.task_lives():
             return None
         seconds, memory = 0.0, 0
         with suppress(psutil.NoSuchProcess):
@@ -185,7 +185,7 @@ class ProcessLauncher:
     def _signal(self, job_id: str, number: signal.Signals) -> None:
         """Signal the task and all it started, if it is there."""
         record = self._read(job_id)
-        if record is not None and record.pid is not None and record.task_lives():
+        if record is not None and record.task_lives():
             with suppress(ProcessLookupError):
                 os.killpg(record.pid, number)
 

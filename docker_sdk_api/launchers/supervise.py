@@ -19,6 +19,9 @@ from typing import Any
 
 ALREADY = 75  # "try again later", as sysexits.h numbers it
 CANNOT_RUN = 127  # what a shell answers for a program that cannot be started
+BEGINS_WHEN_TOLD = 'read -r _ && exec "$@" </dev/null'
+"""A task begins once it is recorded. Where whoever stands by it dies before, or cannot record it, it ends without having begun:
+nobody would find it again, and it would run beside the next one."""
 
 
 def started_at(pid: int) -> int | None:
@@ -79,29 +82,23 @@ def _stand_by(request: dict[str, Any], tell: int) -> None:
     record = Path(request["record"])
     note: dict[str, Any] = {"boot": boot_id(), "supervisor": os.getpid(), "supervisor_started": started_at(os.getpid())}
     kills_before = out_of_memory_kills()
+    gate, begin = os.pipe()
     with Path(request["log"]).open("ab") as log:
-        try:
-            task = subprocess.Popen(
-                request["command"],
-                cwd=request["folder"],
-                env=request["environment"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        except OSError as error:
-            log.write(f"{error}\n".encode())
-            _write(record, {**note, "pid": None, "exit_code": CANNOT_RUN})
-            os.write(tell, b"1")
-            return
+        task = subprocess.Popen(
+            ["/bin/sh", "-c", BEGINS_WHEN_TOLD, "sh", *request["command"]],
+            cwd=request["folder"],
+            env=request["environment"],
+            stdin=gate,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    os.close(gate)
     note |= {"pid": task.pid, "started": started_at(task.pid)}
-    try:
-        _write(record, note)
-    except OSError:  # a task that nobody finds again would run beside the next one
-        os.killpg(task.pid, signal.SIGKILL)
-        task.wait()
-        raise
+    _write(record, note)
+    with contextlib.suppress(BrokenPipeError):  # it was killed already
+        os.write(begin, b"\n")
+    os.close(begin)
     os.write(tell, b"1")
     exit_code = _wait(task)
     # The counter is the whole machine's: another program may have been the one. It is the best an unlimited process has.
