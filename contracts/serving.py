@@ -1,5 +1,6 @@
 """What the three services have in common when they are started: at which door, who may come in, and whether it is encrypted."""
 
+import ctypes
 import gc
 import json
 import logging
@@ -7,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +19,8 @@ from contracts.errors import Invalid, Problem, Unavailable
 
 SHORTEST = 16
 """Signs of a TOKEN that others than this machine may guess at: sessions are signed with it."""
+M_ARENA_MAX, ARENAS = -8, 2
+"""The C library's number for this setting (malloc.h), and its value."""
 DAYS = 825
 """For which a self-signed certificate is good: browsers take no longer ones."""
 
@@ -64,10 +68,16 @@ def serving(service: str, settings: DoorSettings, host: str, port: int) -> dict[
         raise SystemExit(str(problem)) from problem
 
 
-def spare_program_from_collections() -> None:
-    """Spare what is there now, the program itself, from Python's garbage collections: with it a full one stops a service for some 40 ms."""
+def settle_memory() -> None:
+    """What a service does once it is whole, before the first request, so that its memory stays level and its answers even.
+
+    The program itself is spared from Python's garbage collections: a full one would stop the service for some 40 ms. And the many threads
+    that answer share two places for what they free; each would keep its own otherwise, for months (mallopt(3), where the C library has it).
+    """
     gc.collect()
     gc.freeze()
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def _options(service: str, settings: DoorSettings, host: str, port: int) -> dict[str, Any]:

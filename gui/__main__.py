@@ -2,7 +2,7 @@
 
 import uvicorn
 
-from contracts.serving import serving, spare_program_from_collections
+from contracts.serving import serving, settle_memory
 from gui.app import create_app
 from gui.settings import Settings
 
@@ -11,7 +11,7 @@ def main() -> None:
     settings = Settings()
     options = serving("gui", settings, settings.gui_host, settings.gui_port)
     app = create_app(settings)
-    spare_program_from_collections()
+    settle_memory()
     uvicorn.run(app, **options)
 
 

@@ -2,7 +2,7 @@
 
 import uvicorn
 
-from contracts.serving import serving, spare_program_from_collections
+from contracts.serving import serving, settle_memory
 from inference_api.app import create_app
 from inference_api.settings import Settings
 
@@ -10,5 +10,5 @@ if __name__ == "__main__":
     settings = Settings()
     options = serving("inference_api", settings, settings.inference_host, settings.inference_port)
     app = create_app(settings)
-    spare_program_from_collections()
+    settle_memory()
     uvicorn.run(app, **options)
