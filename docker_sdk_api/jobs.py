@@ -38,7 +38,7 @@ GRACE = 10.0
 """Seconds that a task has to end by itself once it was told to stop."""
 SECONDS_BETWEEN_LOOKS = 3.0
 """At a dataset's files, for whether they have changed since a job."""
-GLANCE = 32
+GLANCE = 24
 """Epochs of a job that a list shows: enough for a small curve."""
 
 
@@ -144,12 +144,11 @@ class Jobs:
         return JobView(job=job, status=status, dataset_changed=self._dataset_changed(job), model=folder.model_state())
 
     def glance(self, name: str) -> JobView:
-        """A view with as much as a list shows: of the epochs a few, without their classes, and the last sheet."""
+        """A view with as much as a list shows: of the epochs a few, and the last sheet."""
         status = self.status(name)
         scored = [scores for scores in status.history if scores.mean_iou is not None]
         every = -(-len(scored) // GLANCE) or 1
-        history = [scores.model_copy(update={"iou_per_class": {}}) for scores in scored[::-every][::-1]]
-        short = status.model_copy(update={"history": history, "previews": status.previews[-1:], "warnings": []})
+        short = status.model_copy(update={"history": scored[::-every][::-1], "previews": status.previews[-1:], "warnings": []})
         folder = self.folder(name)
         return JobView(job=self.standing.job(folder), status=short, model=folder.model_state())
 

@@ -26,6 +26,7 @@ SHOWS = {"all": None, "running": True, "ended": False}
 async def jobs(request: Request, backend: Asks, search: str = "", show: str = "all", place: int = 1) -> Response:
     """A page of the jobs, newest first; `show` and `search` choose among them."""
     first = (max(place, 1) - 1) * A_PAGE
+    deleted = await backend.deleted_jobs()
     views, total = await backend.find_jobs(search, SHOWS.get(show), offset=first, limit=A_PAGE)
     words = [(name, value) for name, value in (("search", search), ("show", show)) if value not in ("", "all")]
     if total and first >= total:
@@ -33,7 +34,7 @@ async def jobs(request: Request, backend: Asks, search: str = "", show: str = "a
     context = {
         "views": views,
         "sheets": last_sheets(views),
-        "deleted": await backend.deleted_jobs(),
+        "deleted": deleted,
         "search": search,
         "show": show if show in SHOWS else "all",
         "total": total,
