@@ -21,6 +21,9 @@ SHORTEST = 16
 """Signs of a TOKEN that others than this machine may guess at: sessions are signed with it."""
 M_ARENA_MAX, ARENAS = -8, 2
 """The C library's number for this setting (malloc.h), and its value."""
+KEPT = 75
+"""Seconds for which a connection may rest between two requests: longer than a caller keeps it (five in httpx, sixty in nginx), so that
+none is closed just as somebody asks on it."""
 DAYS = 825
 """For which a self-signed certificate is good: browsers take no longer ones."""
 
@@ -83,7 +86,8 @@ def settle_memory() -> None:
 def _options(service: str, settings: DoorSettings, host: str, port: int) -> dict[str, Any]:
     refuse_open_door(service, settings.published or host, settings.token)
     lines = {"access_log": False, "log_config": _log_config(settings.log_format)}
-    return {"host": host, "port": port, "timeout_graceful_shutdown": 3, **lines, **_certificate(settings, host)}
+    times = {"timeout_graceful_shutdown": 3, "timeout_keep_alive": KEPT}
+    return {"host": host, "port": port, **times, **lines, **_certificate(settings, host)}
 
 
 def refuse_open_door(service: str, address: str, token: str) -> None:

@@ -1,8 +1,12 @@
 """What is too much for a service, by its settings or by its disk, is said in a sentence; and what it counts of all that."""
 
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +24,12 @@ from tests.conftest import client_of, draw_dataset, wait_for
 from tests.served import serve_brightness
 from tests.service import picture
 from tests.test_doors import OWNERS, TOKEN, apps, listening
+from tests.waits import ROOT, free_port
 
 SERVICES = {"docker_sdk_api": "/v1/jobs", "inference_api": "/v1/models", "gui": "/jobs"}
 MOST = 5
+HTTPX_KEEPS = 5
+"""Seconds for which httpx, the client of the pages, keeps a connection that rests."""
 
 
 @pytest.fixture(params=list(SERVICES))
@@ -120,6 +127,32 @@ def test_more_streams_than_there_may_be_are_refused_until_one_is_closed(followed
             assert (refused.status_code, refused.headers["Retry-After"]) == (429, "15")
             assert "as many as may at a time (STREAMS)" in refused.json()["cause"]
         wait_for(lambda: status() == 200, 30)
+
+
+def test_a_connection_that_rests_longer_than_callers_keep_theirs_is_still_good(tmp_path: Path):
+    port = free_port()
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "GUI_PORT": str(port)}
+    process = subprocess.Popen([sys.executable, "-m", "gui"], env=environment)
+    try:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            wait_for(lambda: _status(connection) == 200, 60)
+            time.sleep(HTTPX_KEEPS + 2)
+            assert _status(connection) == 200
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _status(connection: HTTPConnection) -> int | None:
+    """None: nobody listens yet. Raises RemoteDisconnected where the connection was there, and was closed."""
+    try:
+        connection.request("GET", "/health")
+    except ConnectionRefusedError:
+        connection.close()
+        return None
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
 
 
 def test_the_pages_are_ready_once_trainings_and_predictions_are(tmp_path: Path):
