@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import httpx
 
@@ -19,6 +20,8 @@ from docker_sdk_api.app import create_launcher
 from docker_sdk_api.settings import Settings
 
 PATIENCE = 60.0
+PAUSE = 2.0
+"""Seconds between the end of a service and its next start: one that cannot start takes no processor from the trainings."""
 TLS = ("TLS", "TLS_CERT", "TLS_KEY")
 """Settings that are the pages' alone here: what they ask the two APIs does not leave this machine."""
 MEGABYTES, FILES = 10, 3
@@ -58,7 +61,10 @@ SERVICES = (
 
 
 def run_services() -> None:
-    """Run until Ctrl-C. Raises Taken for a port in use, Broken for a service that does not come up."""
+    """Run until Ctrl-C; a service that ends meanwhile is started again.
+
+    Raises Taken for a port in use, Broken for a service that does not come up at first.
+    """
     for service in SERVICES:
         _require_free(service)
     LOGS.mkdir(exist_ok=True)
@@ -69,7 +75,7 @@ def run_services() -> None:
         for service, process in zip(SERVICES, processes, strict=True):
             _wait_until_up(service, process)
         print(f"Maskwright is ready: {SERVICES[-1].address}  (Ctrl-C stops it)", flush=True)
-        _wait_until_one_ends(processes)
+        _keep_up(processes)
     except KeyboardInterrupt:
         print("\nStopping.", flush=True)
     finally:
@@ -130,15 +136,17 @@ def _wait_until_up(service: Service, process: subprocess.Popen[bytes]) -> None:
     raise Broken(f"{service.package} did not start.", f"Its last words are in {LOGS / service.package}.log.")
 
 
-def _wait_until_one_ends(processes: list[subprocess.Popen[bytes]]) -> None:
+def _keep_up(processes: list[subprocess.Popen[bytes]]) -> NoReturn:
+    """A service that ends is started again, as containers are: nobody may be there, and its trainings go on without it."""
     while True:
-        for service, process in zip(SERVICES, processes, strict=True):
-            keep_short(LOGS / f"{service.package}.log")
-            if process.poll() is not None:
-                raise Broken(
-                    f"{service.package} ended with exit code {process.returncode}.", f"Its last words are in {LOGS / service.package}.log."
-                )
         time.sleep(0.5)
+        for number, service in enumerate(SERVICES):
+            keep_short(LOGS / f"{service.package}.log")
+            if (code := processes[number].poll()) is not None:
+                words = f"its last words are in {LOGS / service.package}.log"
+                print(f"{service.package} ended with exit code {code} and is started again; {words}.", flush=True)
+                time.sleep(PAUSE)
+                processes[number] = _start(service)
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -40,7 +40,7 @@ def services(home: Path, ports: dict[str, str] | None = None) -> Iterator[str]:
     up = subprocess.Popen([sys.executable, "-m", "cli", "up"], cwd=ROOT, env={**os.environ, **ports, **folders})
     url = f"http://127.0.0.1:{ports['GUI_PORT']}"
     try:
-        wait_for(lambda: up.poll() is not None or all(_answers(ports[name], path) for name, path in HEALTH.items()), 60)
+        wait_for(lambda: up.poll() is not None or answer(ports), 60)
         assert up.poll() is None, "the services did not start"
         yield url
     finally:
@@ -48,6 +48,11 @@ def services(home: Path, ports: dict[str, str] | None = None) -> Iterator[str]:
         up.wait(timeout=60)
     assert up.returncode == 0
     assert not any(_answers(ports[name], path) for name, path in HEALTH.items())
+
+
+def answer(ports: dict[str, str]) -> bool:
+    """Whether all three do."""
+    return all(_answers(ports[name], path) for name, path in HEALTH.items())
 
 
 def free_ports() -> dict[str, str]:

@@ -2,11 +2,15 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import httpx
+import psutil
 import pytest
 
-from cli.services import keep_short
-from tests.conftest import ROOT
+from cli.services import SERVICES, keep_short
+from tests.clicks import answer, free_ports, services
+from tests.conftest import ROOT, draw_dataset, wait_for
 
 
 def bash(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -79,3 +83,26 @@ def test_a_benchmark_that_does_not_exist_is_answered_with_those_that_do():
     result = subprocess.run(["./run/bench.sh", "speed"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
     assert "learning" in result.stderr
+
+
+def test_a_service_that_is_killed_is_started_again_and_trainings_go_on(tmp_path: Path):
+    draw_dataset(tmp_path / "datasets" / "plates")
+    wish = {"engine": "majority", "network": "majority", "backbone": "none", "hyperparameters": {"epochs": 10_000}}
+    ports = free_ports()
+    with services(tmp_path, ports), httpx.Client(base_url=f"http://127.0.0.1:{ports['SDK_PORT']}", trust_env=False) as api:
+
+        def status() -> dict[str, Any]:
+            return api.get("/v1/jobs/long").json()["status"]
+
+        assert api.post("/v1/jobs", json={"name": "long", "dataset": "plates", **wish}, timeout=60).is_success
+        wait_for(lambda: status()["epoch"] > 1, 60)
+        (up,) = [child for child in psutil.Process().children() if child.cmdline()[1:] == ["-m", "cli", "up"]]
+        killed = up.children()
+        assert len(killed) == len(SERVICES)
+        for process in killed:
+            process.kill()
+        psutil.wait_procs(killed, 10)
+        wait_for(lambda: answer(ports), 60)
+        before = status()
+        assert before["state"] == "training"
+        wait_for(lambda: status()["epoch"] > before["epoch"] + 1, 60)
