@@ -21,6 +21,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from docker_sdk_api import app as sdk
+from docker_sdk_api import datasets as sdk_datasets
 from docker_sdk_api.settings import Settings as SdkSettings
 from gui import app as pages
 from gui.backend import Backend
@@ -98,7 +99,9 @@ def settings(tmp_path: Path) -> SdkSettings:
 
 
 @pytest.fixture
-def sdk_app(settings: SdkSettings) -> FastAPI:
+def sdk_app(settings: SdkSettings, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    """A machine that stalls for two seconds does not make its pages tell of a check that still goes on, where a test looks for its end."""
+    monkeypatch.setattr(sdk_datasets, "PATIENCE", 60.0)
     return sdk.create_app(settings)
 
 
