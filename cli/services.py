@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 import httpx
 
@@ -20,8 +19,8 @@ from docker_sdk_api.app import create_launcher
 from docker_sdk_api.settings import Settings
 
 PATIENCE = 60.0
-PAUSE = 2.0
-"""Seconds between the end of a service and its next start: one that cannot start takes no processor from the trainings."""
+PAUSE, LONGEST = 2.0, 60.0
+"""Seconds between the end of a service and its next start: twice as many each time that it ends within LONGEST seconds, up to those."""
 TLS = ("TLS", "TLS_CERT", "TLS_KEY")
 """Settings that are the pages' alone here: what they ask the two APIs does not leave this machine."""
 MEGABYTES, FILES = 10, 3
@@ -60,6 +59,37 @@ SERVICES = (
 )
 
 
+@dataclass
+class Running:
+    """A service's process, or its last one. `due`: when it is started again; None while it runs. All in seconds."""
+
+    service: Service
+    process: subprocess.Popen[bytes]
+    started: float
+    pause: float = PAUSE / 2
+    due: float | None = None
+
+    def keep_up(self) -> None:
+        """Start it again where it has ended, as a container is: nobody may be there, and its trainings go on without it.
+
+        One that cannot start is tried ever less often: it takes no processor from the trainings.
+        """
+        if self.due is None and (code := self.process.poll()) is not None:
+            self._put_off(f"ended with exit code {code}")
+        elif self.due is not None and time.monotonic() >= self.due:
+            try:
+                self.process, self.started, self.due = _start(self.service), time.monotonic(), None
+            except OSError as error:  # as where memory is short: the trainings go on
+                self._put_off(f"could not be started ({error})")
+
+    def _put_off(self, what: str) -> None:
+        moment, name = time.monotonic(), self.service.package
+        self.pause = min(2 * self.pause, LONGEST) if moment - self.started < LONGEST else PAUSE
+        self.started, self.due = moment, moment + self.pause
+        with suppress(OSError):  # of a full disk or a closed terminal: that is not the end of the others
+            print(f"{name} {what}. It is started again in {self.pause:.0f} s; its last words are in {LOGS / name}.log.", flush=True)
+
+
 def run_services() -> None:
     """Run until Ctrl-C; a service that ends meanwhile is started again.
 
@@ -68,18 +98,23 @@ def run_services() -> None:
     for service in SERVICES:
         _require_free(service)
     LOGS.mkdir(exist_ok=True)
-    processes: list[subprocess.Popen[bytes]] = []
+    running: list[Running] = []
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        processes += [_start(service) for service in SERVICES]
-        for service, process in zip(SERVICES, processes, strict=True):
-            _wait_until_up(service, process)
+        for service in SERVICES:
+            running.append(Running(service, _start(service), time.monotonic()))
+        for one in running:
+            _wait_until_up(one.service, one.process)
         print(f"Maskwright is ready: {SERVICES[-1].address}  (Ctrl-C stops it)", flush=True)
-        _keep_up(processes)
+        while True:
+            time.sleep(0.5)
+            for one in running:
+                keep_short(LOGS / f"{one.service.package}.log")
+                one.keep_up()
     except KeyboardInterrupt:
         print("\nStopping.", flush=True)
     finally:
-        _stop(processes)
+        _stop([one.process for one in running])
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -134,19 +169,6 @@ def _wait_until_up(service: Service, process: subprocess.Popen[bytes]) -> None:
         except httpx.TransportError:
             time.sleep(0.1)
     raise Broken(f"{service.package} did not start.", f"Its last words are in {LOGS / service.package}.log.")
-
-
-def _keep_up(processes: list[subprocess.Popen[bytes]]) -> NoReturn:
-    """A service that ends is started again, as containers are: nobody may be there, and its trainings go on without it."""
-    while True:
-        time.sleep(0.5)
-        for number, service in enumerate(SERVICES):
-            keep_short(LOGS / f"{service.package}.log")
-            if (code := processes[number].poll()) is not None:
-                words = f"its last words are in {LOGS / service.package}.log"
-                print(f"{service.package} ended with exit code {code} and is started again; {words}.", flush=True)
-                time.sleep(PAUSE)
-                processes[number] = _start(service)
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:

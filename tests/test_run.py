@@ -1,5 +1,7 @@
 """The scripts of run/: what they say where a machine does not fit."""
 
+import re
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,23 @@ def test_a_service_that_is_killed_is_started_again_and_trainings_go_on(tmp_path:
         before = status()
         assert before["state"] == "training"
         wait_for(lambda: status()["epoch"] > before["epoch"] + 1, 60)
+
+
+def test_a_service_that_cannot_start_is_tried_ever_less_often_and_comes_back_once_it_can(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    ports, said = free_ports(), ""
+    with services(tmp_path, ports):
+        (up,) = [child for child in psutil.Process().children() if child.cmdline()[1:] == ["-m", "cli", "up"]]
+        (gui,) = [child for child in up.children() if child.cmdline()[1:] == ["-m", "gui"]]
+        gui.kill()
+        gui.wait(10)
+        with socket.create_server(("127.0.0.1", int(ports["GUI_PORT"]))):
+
+            def tried() -> bool:
+                nonlocal said
+                said += capfd.readouterr().out
+                return "started again in 8 s" in said
+
+            wait_for(tried, 120)
+            assert up.is_running()
+        wait_for(lambda: answer(ports), 60)
+    assert re.findall(r"gui ended with exit code \S+\. It is started again in (\d+) s", said) == ["2", "4", "8"]
