@@ -393,7 +393,7 @@ def test_wrong_tokens_that_are_sent_without_a_login_are_taken_slowly_too(locked:
 
 
 def test_wrong_tokens_of_this_machine_keep_its_own_pages_out_of_nothing(tmp_path: Path) -> None:
-    with listening(apps(tmp_path, TOKEN)[0]) as address, httpx.Client(base_url=address, trust_env=False) as client:
+    with listening(apps(tmp_path, TOKEN)[0]) as address, httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
         assert {client.get("/v1/jobs", headers={"X-Token": "former"}).status_code for _ in range(20)} == {401}
         assert client.get("/v1/jobs", headers=OWNERS).status_code == 200
 
@@ -703,7 +703,7 @@ def test_the_pages_are_encrypted_with_a_certificate_of_their_own_and_log_in_json
     try:
         (certificate,) = wait_for(lambda: [*tmp_path.glob("maskwright-tls-*/cert.pem")], 60)
         trusting = ssl.create_default_context(cafile=certificate)
-        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusting, trust_env=False) as client:
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusting, trust_env=False, timeout=60) as client:
 
             def answers() -> bool:
                 try:

@@ -27,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(address: str, name: str, epochs: int, dataset: str = "plates", **settings: object) -> None:
     asked = {"dataset": dataset, "network": MAJORITY, "name": name, "set.epochs": str(epochs), "validation": "34", "seed": "3"}
     answer = httpx.post(
-        f"{address}/train", data={**asked, **{f"set.{key}": str(value) for key, value in settings.items()}}, trust_env=False
+        f"{address}/train", data={**asked, **{f"set.{key}": str(value) for key, value in settings.items()}}, trust_env=False, timeout=60
     )
     assert answer.status_code == 303, answer.text
 

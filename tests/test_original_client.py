@@ -179,7 +179,7 @@ def sdk_service(home: Path, origin: str) -> Iterator[str]:
     try:
         wait_for(lambda: _answers(url), 60)
         yield url
-        for name in httpx.get(f"{url}/jobs", trust_env=False).json():
+        for name in httpx.get(f"{url}/jobs", trust_env=False, timeout=60).json():
             httpx.post(f"{url}/jobs/stop", content=json.dumps({"name": name}), timeout=60, trust_env=False)
     finally:
         process.terminate()
@@ -274,7 +274,7 @@ def test_an_old_client_drives_a_job_from_start_to_download_from_a_page_of_anothe
         page = browser.new_page(base_url=strange)
         page.goto("/")
         page.evaluate(STRANGER, f"{sdk}/jobs/start")
-        assert httpx.get(f"{sdk}/v1/jobs", trust_env=False).json() == []
+        assert httpx.get(f"{sdk}/v1/jobs", trust_env=False, timeout=60).json() == []
         with running(tmp_path / "checkpoints", allowed_origins=origin) as inference:
             page = browser.new_page(base_url=origin)
             page.goto("/")

@@ -115,7 +115,7 @@ def nginx(folder: Path, ports: list[int]) -> Iterator[str]:
     (folder / "nginx.conf").write_text(head + http)
     running = subprocess.Popen([str(NGINX), "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"])
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
             wait_for(lambda: running.poll() is not None or answers(client, "/v1/health"), 30)
         assert running.poll() is None, (folder / "error.log").read_text()
         yield f"http://127.0.0.1:{port}"
@@ -198,15 +198,15 @@ def test_a_replica_is_killed_and_no_request_fails_and_it_is_asked_again_once_it_
 
 @needs_nginx
 def test_each_replica_is_asked_for_its_own_metrics(door: str):
-    assert httpx.get(f"{door}/v1/metrics", headers={"X-Token": TOKEN}, trust_env=False).status_code == 404
+    assert httpx.get(f"{door}/v1/metrics", headers={"X-Token": TOKEN}, trust_env=False, timeout=60).status_code == 404
 
 
 def test_a_revoked_token_opens_no_replica(replicas: list[Replica], checkpoints: Path):
     tokens = Tokens(checkpoints)
-    given = {"X-Token": tokens.make("camera", "infer").token}
-    assert [httpx.get(f"{replica.url}/v1/models", headers=given, trust_env=False).status_code for replica in replicas] == [200, 200]
+    given = {"headers": {"X-Token": tokens.make("camera", "infer").token}, "timeout": 60, "trust_env": False}
+    assert [httpx.get(f"{replica.url}/v1/models", **given).status_code for replica in replicas] == [200, 200]
     tokens.revoke("camera")
-    assert [httpx.get(f"{replica.url}/v1/models", headers=given, trust_env=False).status_code for replica in replicas] == [401, 401]
+    assert [httpx.get(f"{replica.url}/v1/models", **given).status_code for replica in replicas] == [401, 401]
 
 
 def slow_batch(replica: Replica, pictures: int) -> str:
@@ -265,7 +265,7 @@ def test_replicas_on_ray_answer_as_the_plain_service_does_and_a_model_published_
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-Token": TOKEN}, timeout=60, trust_env=False) as client:
             for _ in range(6):  # of either replica
                 assert client.post("/v1/models/texture/predict", **asked).content == expected
-            refused = httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False)
+            refused = httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False, timeout=60)
             assert (refused.status_code, refused.json()["error"]) == (401, "NoToken")
             identifier = client.post("/v1/models/texture/batches", **asked).json()["id"]
             wait_for(lambda: client.get(f"/v1/batches/{identifier}").json()["state"] == "finished")

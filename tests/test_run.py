@@ -91,7 +91,7 @@ def test_a_service_that_is_killed_is_started_again_and_trainings_go_on(tmp_path:
     draw_dataset(tmp_path / "datasets" / "plates")
     wish = {"engine": "majority", "network": "majority", "backbone": "none", "hyperparameters": {"epochs": 10_000}}
     ports = free_ports()
-    with services(tmp_path, ports), httpx.Client(base_url=f"http://127.0.0.1:{ports['SDK_PORT']}", trust_env=False) as api:
+    with services(tmp_path, ports), httpx.Client(base_url=f"http://127.0.0.1:{ports['SDK_PORT']}", trust_env=False, timeout=60) as api:
 
         def status() -> dict[str, Any]:
             return api.get("/v1/jobs/long").json()["status"]

@@ -68,7 +68,7 @@ def test_an_open_page_whose_session_ends_leads_to_the_login_and_back(page: Page,
 
 
 def test_the_calls_to_copy_carry_the_token_as_they_stand(address: str, tmp_path: Path):
-    page = httpx.get(f"{address}/models/bright/try", headers=OWNERS, trust_env=False).text
+    page = httpx.get(f"{address}/models/bright/try", headers=OWNERS, trust_env=False, timeout=60).text
     curl, python = (html.unescape(block) for block in re.findall(r"<pre[^>]*data-copy>(.*?)</pre>", page, re.DOTALL))
     (tmp_path / "picture.jpg").write_bytes(grey(255))
     here = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "MASKWRIGHT_TOKEN": TOKEN}

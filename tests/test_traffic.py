@@ -101,8 +101,11 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, st
     draw_dataset(home / "datasets" / "plates")
     sdk, inference, _ = apps(home, "", streams=2)
     with listening(sdk) as behind:
-        backend = Backend(httpx.AsyncClient(base_url=behind, trust_env=False), client_of(inference))
-        with listening(create_gui(GuiSettings(streams=2), backend)) as pages, httpx.Client(base_url=behind, trust_env=False) as api:
+        backend = Backend(httpx.AsyncClient(base_url=behind, trust_env=False, timeout=60), client_of(inference))
+        with (
+            listening(create_gui(GuiSettings(streams=2), backend)) as pages,
+            httpx.Client(base_url=behind, trust_env=False, timeout=60) as api,
+        ):
             wish = {"engine": "majority", "network": "majority", "backbone": "none", "hyperparameters": {"epochs": 10_000}}
             assert api.post("/v1/jobs", json={"name": "long", "dataset": "plates", **wish}).is_success
             wait_for(lambda: api.get("/v1/jobs/long").json()["status"]["state"] == "training", 60)

@@ -237,7 +237,7 @@ def test_a_second_model_is_put_beside_the_first_by_choosing_it(page: Page):
 
 
 def test_the_calls_to_copy_run_as_they_stand(address: str, tmp_path: Path):
-    page = httpx.get(f"{address}/models/bright/try", trust_env=False).text
+    page = httpx.get(f"{address}/models/bright/try", trust_env=False, timeout=60).text
     curl, python = (html.unescape(block) for block in re.findall(r"<pre[^>]*data-copy>(.*?)</pre>", page, re.DOTALL))
     assert address in curl
     (tmp_path / "picture.jpg").write_bytes(black_and_white())
