@@ -3,6 +3,7 @@
 import html
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ from tests.waits import wait_for as wait_for
 # Machines stall: an example has the test's own deadline. CI looks at the same examples each time, everyone else at new ones.
 hypothesis.settings.register_profile("maskwright", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("maskwright")
+
+# Tests end services by SIGINT. A run that a script began in the background ignores it, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLASSES = '{"classes": 3, "classesname": ["background", "pad", "circle"]}'
 
